@@ -1,0 +1,81 @@
+"""A camera's noise over its ISO settings, and the law that carries it between them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from noise_models.cfa import Cfa
+from noise_models.errors import NoProfileForIso
+from noise_models.sensor import Model, SensorNoise
+
+
+class FrameRecord(Model):
+    """One frame that went into a profile."""
+
+    name: str
+    sha256: str
+    role: str
+
+
+class Provenance(Model):
+    """Who measured what with which tool."""
+
+    tool: str = ""
+    created: str = ""
+    frames: tuple[FrameRecord, ...] = ()
+    source: str = ""
+    licence: str = "CC0-1.0"
+
+
+class CameraProfile(Model):
+    """The noise of one camera.
+
+    Attributes:
+        make: As in the files.
+        model: As in the files.
+        cfa: Letters of the CFA (`Cfa.name`), of any phase.
+        entries: One `SensorNoise` per ISO, sorted by ISO, none twice.
+        provenance: Frames, tool, licence.
+        notes: What a user should know, one sentence each.
+    """
+
+    make: str
+    model: str
+    cfa: str
+    entries: Annotated[tuple[SensorNoise, ...], Field(min_length=1)]
+    provenance: Provenance = Provenance()
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _sorted_and_alike(self) -> Self:
+        isos = [entry.iso for entry in self.entries]
+        if isos != sorted(set(isos)):
+            raise ValueError(f"entries must be sorted by ISO, none twice; they are {isos}.")
+        planes = set(Cfa.parse(self.cfa).plane_names)
+        for entry in self.entries:
+            if set(entry.planes) != planes:
+                raise ValueError(
+                    f"The entry of ISO {entry.iso:g} has planes {sorted(entry.planes)}, not {sorted(planes)}."
+                )
+        return self
+
+    @property
+    def isos(self) -> tuple[float, ...]:
+        """The ISO settings that were measured."""
+        return tuple(entry.iso for entry in self.entries)
+
+    def at(self, iso: float) -> SensorNoise:
+        """The noise at one ISO: the measured entry, or the per-segment law between entries.
+
+        Raises:
+            NoProfileForIso: outside the measured range, or across a step of the conversion gain.
+        """
+        for entry in self.entries:
+            if entry.iso == iso:
+                return entry
+        known = ", ".join(f"{value:g}" for value in self.isos)
+        raise NoProfileForIso(
+            f"No entry of {self.model!r} at ISO {iso:g} (known: {known}). Calibrate it with 'physrestore calibrate'."
+        )
