@@ -131,6 +131,13 @@ class Cfa:
         return tile.repeat(-(-height // ph), -(-width // pw))[:height, :width]
 
 
+def plane_mask(cfa: Cfa, plane: str, like: Tensor) -> Tensor:
+    """Sites of one plane over a mosaic: (1, 1, H, W) bool on the device of ``like`` (..., H, W)."""
+    height, width = like.shape[-2:]
+    index = cfa.plane_index(height, width, device=like.device)
+    return (index == cfa.plane_names.index(plane))[None, None]
+
+
 def pack(mosaic: Tensor, cfa: Cfa) -> Tensor:
     """Bayer mosaic (..., 1, H, W) to planes (..., 4, H/2, W/2) in the order R, G1, G2, B.
 
