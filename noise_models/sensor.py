@@ -249,6 +249,14 @@ class AffineVariance:
     def __init__(self, *, a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
         self.a, self.b = a, b
 
+    def per_colour(self, cfa: Cfa) -> tuple[tuple[float, float], ...]:
+        """(a, b) averaged over the sites of each colour, R, G, B (one pair for monochrome): DNG's NoiseProfile."""
+        colours = ("M",) if cfa.is_mono else ("R", "G", "B")
+        sites = [[(i, j) for i, row in enumerate(cfa.rows) for j, c in enumerate(row) if c == one] for one in colours]
+        return tuple(
+            (float(np.mean([self.a[s] for s in group])), float(np.mean([self.b[s] for s in group]))) for group in sites
+        )
+
     def __repr__(self) -> str:
         return f"AffineVariance(a={self.a.tolist()}, b={self.b.tolist()})"
 

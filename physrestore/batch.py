@@ -1,0 +1,162 @@
+"""Many files, one after the other: a bad file costs one file, a finished one is not made twice.
+
+There is no journal. Every result carries a record of what made it (source hash, settings, versions), so a later run
+recognises finished work by opening it; a killed run leaves either a whole result or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+
+import physrestore
+from noise_models.errors import NoiseModelError
+from noise_models.frame import RawFrame
+from noise_models.profile import CameraProfile
+from noise_models.rawfile import Decoder, read_raw
+from physrestore.errors import PhysrestoreError
+from physrestore.inputs import Job
+from physrestore.noise_choice import ChosenNoise, choose_noise
+from physrestore.pipeline import Method, restore
+from physrestore.results import OutputKind, preview_path, read_record, write_result
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a result looks like; its fingerprint tells finished work from stale work."""
+
+    method: Method = Method.CLASSIC
+    strength: float = 100.0
+    output: OutputKind = OutputKind.CFA_DNG
+    preview: bool = False
+    profile: CameraProfile | None = None
+    profile_folder: Path | None = None
+    max_megapixels: float = 200.0
+    allow_damaged: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the settings and the version that decide the result's bytes."""
+        profile = None if self.profile is None else self.profile.model_dump_json()
+        decisive = [physrestore.__version__, self.method, self.strength, self.output, profile]
+        return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+
+
+class Status(StrEnum):
+    """What became of one file."""
+
+    RESTORED = "restored"
+    FINISHED = "finished before"  # the same result is there already
+    PLANNED = "would be restored"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file; ``message`` is for the user."""
+
+    source: Path
+    target: Path
+    status: Status
+    message: str
+    seconds: float = 0.0
+    noise: str = ""
+    trust: str = ""
+    notes: tuple[str, ...] = ()
+    numbers: dict[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, object]:
+        """For ``--json``: plain types."""
+        return {**asdict(self), "source": str(self.source), "target": str(self.target), "status": self.status.value}
+
+
+def run(
+    jobs: Sequence[Job],
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[Job, float], None] | None = None,
+) -> Iterator[Outcome]:
+    """Work through ``jobs``; yields one outcome each, in order, and never raises for a file's sake.
+
+    Args:
+        jobs: From `inputs.plan`.
+        settings: For all of them.
+        overwrite: Replace results that exist already.
+        dry_run: Read and choose the noise, restore and write nothing.
+        progress: Called with the job and the share of it done, 0..1.
+    """
+    originals = [job.source for job in jobs]
+    with Decoder() as decoder:
+        for job in jobs:
+            start = time.perf_counter()
+            try:
+                outcome = _one(job, settings, decoder, originals, overwrite, dry_run, progress)
+            except (NoiseModelError, PhysrestoreError, OSError, MemoryError) as error:
+                remarks = " ".join([str(error), *getattr(error, "__notes__", [])])
+                outcome = Outcome(job.source, job.target, Status.FAILED, remarks or type(error).__name__)
+            yield replace(outcome, seconds=time.perf_counter() - start)
+
+
+def _one(
+    job: Job,
+    settings: Settings,
+    decoder: Decoder,
+    originals: Sequence[Path],
+    overwrite: bool,
+    dry_run: bool,
+    progress: Callable[[Job, float], None] | None,
+) -> Outcome:
+    if not overwrite and _finished(job, settings):
+        return Outcome(job.source, job.target, Status.FINISHED, "already there with the same settings")
+    frame = read_raw(
+        job.source, decoder=decoder, max_megapixels=settings.max_megapixels, allow_damaged=settings.allow_damaged
+    )
+    chosen = choose_noise(frame, given=settings.profile, folder=settings.profile_folder)
+    told = {"message": f"noise: {chosen.origin}", "noise": chosen.origin, "trust": chosen.trust, "notes": chosen.notes}
+    if dry_run:
+        return Outcome(job.source, job.target, Status.PLANNED, **told)
+    report = None if progress is None else (lambda share: progress(job, share))
+    result = restore(frame, chosen.noise, method=settings.method, strength=settings.strength, progress=report)
+    write_result(
+        job.target,
+        frame,
+        result,
+        kind=settings.output,
+        record=_record(frame, chosen, settings),
+        preview=settings.preview,
+        overwrite=overwrite,
+        protect=originals,
+    )
+    return Outcome(job.source, job.target, Status.RESTORED, numbers=result.numbers, **told)
+
+
+def _finished(job: Job, settings: Settings) -> bool:
+    """The result is there, whole, of these very source bytes and settings, with its preview if one is asked for."""
+    if settings.preview and not preview_path(job.target).exists():
+        return False
+    record = read_record(job.target) if job.target.is_file() and job.source.is_file() else None
+    if record is None or record.get("fingerprint") != settings.fingerprint:
+        return False
+    with job.source.open("rb") as stream:
+        return record.get("source_sha256") == hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _record(frame: RawFrame, chosen: ChosenNoise, settings: Settings) -> dict[str, str | float]:
+    return {
+        "tool": "physrestore",
+        "version": physrestore.__version__,
+        "fingerprint": settings.fingerprint,
+        "source": "" if frame.source.path is None else frame.source.path.name,
+        "source_sha256": frame.source.sha256,
+        "method": settings.method.value,
+        "strength": settings.strength,
+        "noise": chosen.origin,
+        "trust": chosen.trust,
+    }

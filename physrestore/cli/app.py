@@ -1,0 +1,34 @@
+"""The command table and what happens to errors nobody handled."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from physrestore.cli import calibrate, demo, doctor, inspect, profile, restore, simulate
+from physrestore.cli.console import Exit, note
+
+app = typer.Typer(
+    name="physrestore",
+    help="Calibrate a camera's noise from raw files, simulate it, and restore raws with it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("demo")(demo.demo)
+app.command("inspect")(inspect.inspect)
+app.command("calibrate")(calibrate.calibrate)
+app.add_typer(profile.app, name="profile")
+app.command("simulate")(simulate.simulate)
+app.command("restore")(restore.restore)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Entry point of ``physrestore``."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        note("physrestore: interrupted; finished results are whole and are skipped by the next run.")
+        sys.exit(Exit.INTERRUPTED)

@@ -1,0 +1,124 @@
+"""``physrestore restore``: noisy raws to better raws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from physrestore.cli.console import Exit, JsonOption, emit, errors_as_exit, fail, note, progress, say
+
+if TYPE_CHECKING:
+    from physrestore.batch import Outcome, Settings
+
+# Spelt out here so that `--help` needs neither torch nor the pipeline; a test compares them with the enums.
+MethodName = Literal["classic"]
+OutputName = Literal["cfa-dng", "linear-dng", "tiff", "npz"]
+
+
+def restore(
+    inputs: Annotated[list[Path], typer.Argument(metavar="FILES|FOLDERS...", help="Raw files, or folders of them.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder for results. Default: beside each source.")
+    ] = None,
+    profile: Annotated[
+        str,
+        typer.Option(metavar="auto|FILE", help="Noise profile. auto: DNG tag, your profile folder, or the file itself."),
+    ] = "auto",
+    method: Annotated[MethodName, typer.Option(help="How to restore.")] = "classic",
+    strength: Annotated[float, typer.Option(min=0, max=100, help="0 changes nothing, 100 removes all noise.")] = 100.0,
+    output: Annotated[OutputName, typer.Option(help="What to write.")] = "cfa-dng",
+    preview: Annotated[bool, typer.Option("--preview", help="Also write a before/after PNG with 100 % crops.")] = False,
+    suffix: Annotated[str, typer.Option(help="Added to the name of each result.")] = "_restored",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist. Never a source.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and report the plan; write nothing.")] = False,
+    recursive: Annotated[bool, typer.Option(help="Look into folders inside folders.")] = True,
+    allow_damaged: Annotated[
+        bool, typer.Option("--allow-damaged", help="Restore files whose data are known to be damaged.")
+    ] = False,
+    max_megapixels: Annotated[float, typer.Option(min=0.01, help="Refuse larger frames before reading them.")] = 200.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Restore raw files: a cleaner DNG beside each, the original untouched.
+
+    A second run skips what is finished. One bad file costs one file.
+    """
+    from physrestore import batch
+    from physrestore.inputs import collect, plan
+    from physrestore.pipeline import Method
+    from physrestore.results import OutputKind
+
+    kind = OutputKind(output)
+    with errors_as_exit():
+        settings = batch.Settings(
+            method=Method(method),
+            strength=strength,
+            output=kind,
+            preview=preview,
+            profile=_given_profile(profile),
+            profile_folder=profile_folder(),
+            max_megapixels=max_megapixels,
+            allow_damaged=allow_damaged,
+        )
+    found = collect(inputs, recursive=recursive, skip_suffix=suffix)
+    if not found:
+        raise fail("no raw files in " + ", ".join(map(str, inputs)) + ". Name raw files, or folders that hold some.")
+    try:
+        jobs = plan(found, out=out, suffix=suffix, extension=kind.extension)
+    except ValueError as error:
+        raise fail(str(error), Exit.USAGE) from error
+    outcomes: list[Outcome] = []
+    with progress(quiet=as_json) as bar:
+        share = 1.0 / len(jobs)
+        update = lambda job, part: bar(job.source.name, (len(outcomes) + part) * share)  # noqa: E731
+        for outcome in batch.run(jobs, settings, overwrite=overwrite, dry_run=dry_run, progress=update):
+            outcomes.append(outcome)
+            if not as_json:
+                _tell(outcome, len(outcomes), len(jobs))
+    raise typer.Exit(_finish(outcomes, settings, as_json))
+
+
+def profile_folder() -> Path:
+    """Where ``--profile auto`` looks for the user's profiles."""
+    import platformdirs
+
+    return platformdirs.user_data_path("physrestore") / "profiles"
+
+
+def _given_profile(word: str):  # type: ignore[no-untyped-def]
+    from noise_models.store import read_profile
+
+    return None if word == "auto" else read_profile(Path(word))
+
+
+def _tell(outcome: Outcome, number: int, total: int) -> None:
+    from physrestore.batch import Status
+
+    head = f"[{number}/{total}] {outcome.source.name}"
+    if outcome.status is Status.FAILED:
+        note(f"{head}: failed: {outcome.message}")
+        return
+    say(f"{head}: {outcome.status.value} -> {outcome.target} ({outcome.seconds:.1f} s); {outcome.message}")
+    if outcome.trust in ("fair", "poor"):
+        note(f"    the noise estimate is {outcome.trust}: " + " ".join(outcome.notes))
+
+
+def _finish(outcomes: list[Outcome], settings: Settings, as_json: bool) -> Exit:
+    from physrestore.batch import Status
+
+    failed = sum(outcome.status is Status.FAILED for outcome in outcomes)
+    code = Exit.OK if failed == 0 else Exit.NOTHING_USABLE if failed == len(outcomes) else Exit.SOME_FAILED
+    if as_json:
+        emit(
+            {
+                "command": "restore",
+                "exit_code": int(code),
+                "settings": {"method": settings.method, "strength": settings.strength, "output": settings.output},
+                "files": [outcome.as_json() for outcome in outcomes],
+            }
+        )
+    else:
+        done = len(outcomes) - failed
+        note(f"{done} of {len(outcomes)} files done" + (f", {failed} failed." if failed else "."))
+    return code

@@ -1,0 +1,144 @@
+"""Which noise a frame is restored with, and where that knowledge comes from.
+
+The order (docs/decisions/0005): a profile given by the user; the file's own DNG NoiseProfile; a profile of this camera
+in the user's folder; an estimate from the file itself. Another camera's profile is never borrowed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from noise_models.calibration.single_photo import NotIdentifiable, estimate_from_frame
+from noise_models.errors import NoProfileForIso, ProfileError
+from noise_models.frame import RawFrame
+from noise_models.profile import CameraProfile
+from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Estimate, PlaneNoise, SensorNoise
+from noise_models.store import read_profile
+
+PROFILE_ENDING = ".pnoise.json"
+
+
+@dataclass(frozen=True)
+class ChosenNoise:
+    """The noise that a frame is restored with.
+
+    Attributes:
+        noise: At the frame's ISO.
+        origin: One sentence for the user: where it comes from and how sure it is.
+        trust: "calibrated", "stated" (by the file), or "good", "fair", "poor" for an estimate.
+        notes: Reasons and remarks, one sentence each.
+    """
+
+    noise: SensorNoise
+    origin: str
+    trust: str
+    notes: tuple[str, ...] = ()
+
+
+def choose_noise(frame: RawFrame, *, given: CameraProfile | None = None, folder: Path | None = None) -> ChosenNoise:
+    """The best knowledge of a frame's noise that is honestly its own.
+
+    Args:
+        frame: The frame.
+        given: A profile that the user named; it must fit, nothing else is tried.
+        folder: The user's profile folder; None or a missing one: none.
+
+    Raises:
+        ProfileError: ``given`` is of another camera or array, or the file does not state its ISO.
+        NoProfileForIso: ``given`` does not reach the frame's ISO.
+        NotIdentifiable: nothing is known of this camera and the photo itself does not tell.
+    """
+    if given is not None:
+        return _from_profile(frame, given, "the given profile")
+    if frame.noise_profile is not None:
+        return _from_tag(frame)
+    for path in _profiles_in(folder):
+        profile = read_profile(path)
+        if _same_camera(frame, profile):
+            try:
+                return _from_profile(frame, profile, f"{path.name} in the profile folder")
+            except NoProfileForIso as miss:
+                return _estimated(frame, (f"{path.name} was not used: {miss}",))
+    return _estimated(frame, ())
+
+
+def _from_profile(frame: RawFrame, profile: CameraProfile, name: str) -> ChosenNoise:
+    if not _same_camera(frame, profile):
+        raise ProfileError(
+            f"{name} is of {profile.make} {profile.model}; this file is from {frame.shot.make} {frame.shot.model}. "
+            "Noise is never borrowed from another camera: calibrate this one, or leave --profile at auto."
+        )
+    if frame.shot.iso is None:
+        raise ProfileError(
+            "The file does not state its ISO, so no entry of the profile can be chosen. "
+            "Leave --profile at auto to estimate the noise from the file itself."
+        )
+    noise = profile.at(frame.shot.iso)
+    if any(plane.gain is None for plane in noise.planes.values()):
+        raise ProfileError(f"{name} has no gain at ISO {noise.iso:g}: it was made from darks only. Calibrate with flats.")
+    how = "measured" if noise.origin == "measured" else noise.origin
+    return ChosenNoise(
+        noise=noise,
+        origin=f"{name} ({how} at ISO {noise.iso:g})",
+        trust="calibrated",
+        notes=noise.notes,
+    )
+
+
+def _from_tag(frame: RawFrame) -> ChosenNoise:
+    """DNG NoiseProfile: variance(x) = S x + O per colour plane (DNG 1.7, tag 51041)."""
+    assert frame.noise_profile is not None
+    pairs = frame.noise_profile
+    planes = {}
+    for name in frame.cfa.plane_names:
+        channel = "RGB".find(name[0])
+        slope, offset = pairs[channel] if len(pairs) == 3 and channel >= 0 else pairs[0]
+        i, j = frame.cfa.sites(name)[0]
+        scale = float(frame.white_level[i, j] - frame.black_level[i, j])
+        how = "DNG NoiseProfile tag"
+        read = max(offset * scale**2 - QUANTISATION_VARIANCE_DN2, 0.0) ** 0.5
+        planes[name] = PlaneNoise(
+            gain=Estimate(value=slope * scale, method=how),
+            read_noise_dn=Estimate(value=read, method=how),
+            black_level_dn=Estimate(value=float(frame.black_level[i, j]), method="file"),
+        )
+    noise = SensorNoise(
+        iso=frame.shot.iso or 1.0,
+        planes=planes,
+        row_noise_dn=Estimate(value=0.0, method="not stated by the file"),
+        origin="nominal",
+        notes=("The file states shot and read noise only: row noise and hot pixels are not described.",),
+    )
+    return ChosenNoise(
+        noise=noise, origin="the file's DNG NoiseProfile (no uncertainty stated)", trust="stated", notes=noise.notes
+    )
+
+
+def _estimated(frame: RawFrame, notes: tuple[str, ...]) -> ChosenNoise:
+    try:
+        estimate = estimate_from_frame(frame)
+    except NotIdentifiable as reason:
+        reason.add_note("Give a profile of this camera with --profile (physrestore calibrate makes one).")
+        raise
+    gain = next(iter(estimate.noise.planes.values())).gain
+    assert gain is not None
+    low, high = gain.interval()
+    origin = f"estimated from the file itself: K = {gain.value:.3g} DN/e- (95 % interval {low:.3g} to {high:.3g})"
+    return ChosenNoise(noise=estimate.noise, origin=origin, trust=estimate.trust, notes=notes + estimate.reasons)
+
+
+def _profiles_in(folder: Path | None) -> list[Path]:
+    return [] if folder is None or not folder.is_dir() else sorted(folder.glob(f"*{PROFILE_ENDING}"))
+
+
+def _same_camera(frame: RawFrame, profile: CameraProfile) -> bool:
+    """Make and model agree, however the file spells make, case and spaces ("Canon EOS 30D" / "EOS 30D")."""
+
+    def words(make: str, model: str) -> set[str]:
+        return set(re.findall(r"[a-z0-9]+", f"{make} {model}".lower()))
+
+    same = words(frame.shot.make, frame.shot.model) == words(profile.make, profile.model)
+    return same and set(frame.cfa.plane_names) == set(profile.entries[0].planes)
+

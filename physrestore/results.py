@@ -1,0 +1,123 @@
+"""A restoration becomes files: the picture, its preview, and in both the record of how they were made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from noise_models.frame import RawFrame, tile_to
+from physrestore.demosaic import demosaic
+from physrestore.output.arrays import write_npz
+from physrestore.output.dng import write_cfa_dng, write_linear_dng
+from physrestore.output.preview import before_after_png
+from physrestore.output.record import read_history
+from physrestore.output.tiff import write_linear_tiff
+from physrestore.pipeline import Restoration
+
+
+class OutputKind(StrEnum):
+    """What is written. The value is the word on the command line."""
+
+    CFA_DNG = "cfa-dng"
+    LINEAR_DNG = "linear-dng"
+    TIFF = "tiff"
+    NPZ = "npz"
+
+    @property
+    def extension(self) -> str:
+        """File name ending."""
+        return {OutputKind.TIFF: ".tif", OutputKind.NPZ: ".npz"}.get(self, ".dng")
+
+
+def preview_path(target: Path) -> Path:
+    """Where the before/after picture of a result goes."""
+    return target.with_name(f"{target.stem}_preview.png")
+
+
+def write_result(
+    target: Path,
+    frame: RawFrame,
+    result: Restoration,
+    *,
+    kind: OutputKind,
+    record: Mapping[str, str | float],
+    preview: bool = False,
+    overwrite: bool = False,
+    protect: Iterable[Path] = (),
+) -> None:
+    """Write a restoration; the picture comes last, so that its presence means that all is there.
+
+    Args:
+        target: The picture. Its folder is made if missing.
+        frame: The source, for levels, colours and metadata.
+        result: What to write.
+        kind: Format.
+        record: How it was made; `read_record` gives it back.
+        preview: Also write a before/after PNG at `preview_path`.
+        overwrite: Replace results that exist.
+        protect: Originals that must never be written to, whatever path leads to them.
+
+    Raises:
+        OutputExists: the target exists and ``overwrite`` is false.
+        UnsafeOutput: the target is an original, by name or by link.
+        WriteError: the disk is full or the folder cannot be written.
+    """
+    protect = tuple(protect)
+    history = json.dumps(dict(record), sort_keys=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if preview:
+        before_after_png(
+            preview_path(target), frame, result.mosaic, overwrite=True, protect=protect
+        )
+    match kind:
+        case OutputKind.CFA_DNG:
+            write_cfa_dng(
+                target,
+                frame,
+                result.mosaic,
+                noise_profile=result.noise_profile,
+                noise_reduction=result.strength / 100.0,
+                history=history,
+                overwrite=overwrite,
+                protect=protect,
+            )
+        case OutputKind.LINEAR_DNG:
+            write_linear_dng(target, frame, _rgb(frame, result), history=history, overwrite=overwrite, protect=protect)
+        case OutputKind.TIFF:
+            write_linear_tiff(target, _rgb(frame, result), history=history, overwrite=overwrite, protect=protect)
+        case OutputKind.NPZ:
+            write_npz(
+                target,
+                mosaic=result.mosaic,
+                black_level=frame.black_level,
+                white_level=frame.white_level,
+                cfa=np.array(frame.cfa.name),
+                noise_profile=np.array(result.noise_profile),
+                history=np.array(history),
+                overwrite=overwrite,
+                protect=protect,
+            )
+
+
+def read_record(path: Path) -> dict[str, str | float] | None:
+    """The record inside a result of ours; None for any other file."""
+    history = read_history(path)
+    try:
+        record = json.loads(history or "null")
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) and record.get("tool") == "physrestore" else None
+
+
+def _rgb(frame: RawFrame, result: Restoration) -> torch.Tensor:
+    """(3, H, W) linear camera RGB, black at 0, white at 1."""
+    height, width = frame.shape
+    black = tile_to(torch.from_numpy(frame.black_level).float(), height, width)
+    white = tile_to(torch.from_numpy(frame.white_level).float(), height, width)
+    x = torch.from_numpy(result.mosaic.astype(np.float32)).sub_(black).div_(white - black)
+    return demosaic(x[None, None], frame.cfa)[0]
