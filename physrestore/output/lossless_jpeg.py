@@ -69,12 +69,11 @@ def tiling(height: int, width: int, *, samples: int, interleave: bool) -> Tiling
         )
     tile_height = min(_TILE_SIDE, height // _TILE_UNIT * _TILE_UNIT)
     widest = min(_TILE_SIDE, width // _TILE_UNIT * _TILE_UNIT)
-    for components in (2, 1) if interleave else (samples,):
-        for tile_width in range(widest, 0, -_TILE_UNIT):
-            if components == 1 or -(-width // tile_width) != components:
-                return Tiling(height, width, tile_height, tile_width, components)
-    raise UnwritableImage(
-        f"No tile width suits a picture of {height} x {width} with {samples} values a pixel. Write it uncompressed."
+    return next(  # pictures of 17 to 31 columns are the only ones that two components do not suit
+        Tiling(height, width, tile_height, tile_width, components)
+        for components in ((2, 1) if interleave else (samples,))
+        for tile_width in range(widest, 0, -_TILE_UNIT)
+        if components == 1 or -(-width // tile_width) != components
     )
 
 

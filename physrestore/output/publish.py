@@ -93,9 +93,8 @@ def _write_and_name(
 ) -> None:
     # The name does not contain path.name: that may already have the 255 bytes a name can have.
     temp = path.parent / f".physrestore-{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part{_plain_suffix(path)}"
-    descriptor = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with temp.open("x+b") as file:  # "x": fails if somebody planted a file or a link of this name
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,17 +18,24 @@ def to_uint16(image: Tensor | NDArray[np.floating]) -> NDArray[np.uint16]:
     Raises:
         UnwritableImage: not three axes, not floating point, or values that are not finite.
 
-    >>> to_uint16(torch.tensor([[[0.0, 0.5, 1.5]]]))[..., 0].tolist()
+    >>> to_uint16(np.array([[[0.0, 0.5, 1.5]]]))[..., 0].tolist()
     [[0, 32768, 65535]]
     """
-    planes = torch.as_tensor(image).detach()
-    if planes.ndim != 3 or not planes.is_floating_point():
-        raise UnwritableImage(f"A picture must be (C, H, W) floating point, not {tuple(planes.shape)} {planes.dtype}.")
-    channels, height, width = planes.shape
+    is_float = image.is_floating_point() if isinstance(image, Tensor) else np.issubdtype(image.dtype, np.floating)
+    if image.ndim != 3 or not is_float:
+        raise UnwritableImage(f"A picture must be (C, H, W) floating point, not {tuple(image.shape)} {image.dtype}.")
+    channels, height, width = image.shape
     pixels = np.empty((height, width, channels), dtype=np.uint16)
     for top in range(0, height, _ROWS):
-        rows = planes[:, top : top + _ROWS].permute(1, 2, 0).cpu().double().numpy()
+        rows = _double(image[:, top : top + _ROWS]).transpose(1, 2, 0)
         if not np.isfinite(rows).all():
             raise UnwritableImage("The picture has values that are not finite; no file format shows those.")
         pixels[top : top + _ROWS] = np.floor(np.clip(rows, 0.0, 1.0) * _WHITE + 0.5)
     return pixels
+
+
+def _double(planes: Tensor | NDArray[np.floating]) -> NDArray[np.float64]:
+    if isinstance(planes, Tensor):
+        values: NDArray[np.float64] = planes.detach().cpu().double().numpy()
+        return values
+    return planes.astype(np.float64)

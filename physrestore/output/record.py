@@ -8,18 +8,20 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
+from typing import BinaryIO
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 import numpy as np
-import tifffile
 
 from physrestore import __version__
 from physrestore.output.tags import Tag
+from physrestore.output.tiff_structure import first_directory_value
 
 SOFTWARE = f"physrestore {__version__}"
 HISTORY_ARRAY = "history"  # name of the record in an npz
 
+_MAX_PACKET = 16 * 2**20  # bytes; a record is a few kB, and a foreign file must not fill the memory
 _EVENT = "{http://ns.adobe.com/xap/1.0/sType/ResourceEvent#}"
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -55,20 +57,11 @@ def read_history(path: Path) -> str | None:
         OSError: the file cannot be opened.
     """
     with path.open("rb") as file:
-        magic = file.read(4)
-    if magic.startswith(b"PK"):
-        return _from_arrays(path)
-    return _from_tiff(path) if magic[:2] in (b"II", b"MM") else None
-
-
-def _from_tiff(path: Path) -> str | None:
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            tag = tiff.pages.first.tags.get(Tag.XMP)
-            packet = b"" if tag is None else tag.value
-    except (tifffile.TiffFileError, ValueError, IndexError, KeyError):
-        return None  # not a TIFF after all
-    return _from_xmp(packet if isinstance(packet, bytes) else str(packet).encode())
+        if file.read(2) == b"PK":
+            return _from_arrays(file)
+        file.seek(0)
+        packet = first_directory_value(file, Tag.XMP, at_most=_MAX_PACKET)
+    return None if packet is None else _from_xmp(packet)
 
 
 def _from_xmp(packet: bytes) -> str | None:
@@ -85,9 +78,10 @@ def _from_xmp(packet: bytes) -> str | None:
     return None
 
 
-def _from_arrays(path: Path) -> str | None:
+def _from_arrays(file: BinaryIO) -> str | None:
+    file.seek(0)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(file, allow_pickle=False) as arrays:
             return str(arrays[HISTORY_ARRAY]) if HISTORY_ARRAY in arrays else None
-    except (zipfile.BadZipFile, ValueError, OSError):
-        return None
+    except (zipfile.BadZipFile, ValueError, EOFError):
+        return None  # another kind of archive, or a broken one

@@ -62,6 +62,7 @@ def write_linear_tiff(
             file,
             pixels if pixels.shape[2] == 3 else pixels[..., 0],
             photometric="rgb" if pixels.shape[2] == 3 else "minisblack",
+            byteorder="<",
             compression="deflate",
             predictor=True,
             rowsperstrip=256,  # bounds the memory of readers

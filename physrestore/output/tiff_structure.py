@@ -11,6 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import BinaryIO
 
 from physrestore.errors import UnwritableImage
 
@@ -119,6 +120,39 @@ def directory_bytes(tags: Mapping[int, Value], offset: int) -> bytes:
 def header_bytes() -> bytes:
     """The first bytes of a file whose first directory follows at once."""
     return struct.pack("<2sHI", b"II", 42, HEADER_SIZE)
+
+
+def first_directory_value(file: BinaryIO, tag: int, *, at_most: int) -> bytes | None:
+    """Bytes of a tag of the first directory; None if the file is no little-endian TIFF, is broken, or has no such tag.
+
+    Args:
+        file: Any file.
+        tag: Tag number.
+        at_most: Longer values count as missing [bytes].
+    """
+    try:
+        if file.read(4) != header_bytes()[:4]:
+            return None
+        file.seek(_one("<I", file))
+        for _ in range(_one("<H", file)):
+            number, kind, count, content = struct.unpack("<HHI4s", file.read(_ENTRY_SIZE))
+            if number == tag:
+                size = TYPE_SIZES.get(kind, 0) * count
+                if size <= _INLINE_SIZE:
+                    return bytes(content[:size])
+                if size > at_most:
+                    return None
+                file.seek(int.from_bytes(content, "little"))
+                data = file.read(size)
+                return data if len(data) == size else None
+    except struct.error:  # the file ends too early
+        return None
+    return None
+
+
+def _one(form: str, file: BinaryIO) -> int:
+    (number,) = struct.unpack(form, file.read(struct.calcsize(form)))
+    return int(number)
 
 
 def _numerators_and_denominators(values: Sequence[float], denominator: int | None) -> list[int]:
