@@ -164,6 +164,8 @@ class _Ciff:
             return
         (count,) = struct.unpack_from(self.order + "H", self.data, at)
         self._entries += count
+        if count == 0 and depth == 0:  # the four bytes at the end of a cut file, more often than not
+            self.damage.append("The directory at its end is empty.")
         if self._entries > _CIFF_MAX_ENTRIES or at + 2 + count * _CIFF_ENTRY_BYTES > end:
             self.damage.append(f"A directory claims {count} entries, which it cannot have.")
             return

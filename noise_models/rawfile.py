@@ -74,7 +74,12 @@ def read_raw(
     damage = container_damage(data, container)
     _judge(path, damage, allow_damaged)
     job = second_decoder_job(path, container, data)
-    report, frame = decoder.decode(path, data, max_pixels=int(max_megapixels * 1e6), job=job)
+    try:
+        report, frame = decoder.decode(path, data, max_pixels=int(max_megapixels * 1e6), job=job)
+    except DamagedRaw as error:
+        if container.name != "unknown":
+            raise
+        raise NotARawFile(path, "No raw format known here, and LibRaw cannot decode it. Give a camera raw.") from error
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         return _assemble(path, container, report, frame, damage, allow_damaged, sha256, _decoders(decoder, job))
