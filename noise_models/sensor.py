@@ -1,6 +1,6 @@
 """The noise of one sensor at one ISO: every quantity with unit, uncertainty and how it was measured.
 
-The signal chain (docs/explanation/noise_model.md; `m` is the mean above black in DN, all stds temporal per pixel):
+The signal chain (docs/noise_model.md; `m` is the mean above black in DN, all stds temporal per pixel):
 
     variance(m) = K m + read_noise_dn^2 + row_noise_dn^2 + column_noise_dn^2 + 1/12
 

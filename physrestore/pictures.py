@@ -45,7 +45,7 @@ def srgb_to_linear(encoded: Tensor) -> Tensor:
     return torch.where(encoded <= SRGB_KNEE, encoded / SRGB_SLOPE, power)
 
 
-def _read(path: Path) -> np.ndarray:  # type: ignore[type-arg]
+def _read(path: Path) -> np.ndarray:
     if path.suffix.lower() in (".tif", ".tiff"):
         import tifffile
 

@@ -1,0 +1,1 @@
+"""Noise descriptions of other programs: DNG NoiseProfile, darktable's noiseprofiles.json, ELD's log-lines."""
