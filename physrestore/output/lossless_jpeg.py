@@ -4,8 +4,8 @@ Tiles of a mosaic are stored as two interleaved components of half the width, so
 nearest pixel of its own colour. Two facts of readers shape the rest:
 
 - RawSpeed (darktable) accepts predictor 1 only and needs the frame of the JPEG to cover the tile exactly.
-- dcraw and LibRaw unpack wrongly, without an error, tiles that are wider than the picture; LibRaw 0.22 also where
-  there are as many tiles across as components in a tile.
+- dcraw and LibRaw unpack wrongly, without an error, tiles that are wider than the picture; LibRaw 0.22 also a
+  picture that is exactly as many tiles wide as a tile has components (1024 columns in two tiles of two components).
 
 Source: ITU-T T.81, annex H; DNG specification 1.7, chapter 2 ("Compression").
 """

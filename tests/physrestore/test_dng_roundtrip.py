@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +122,36 @@ def test_hard_content_survives_compression(tmp_path: Path, cfa: str, pixels: np.
     frame = replace(noise_frame(40, 1030, cfa), mosaic=pixels)
     with rawpy.imread(str(written(tmp_path / "a.dng", frame))) as raw:
         assert np.array_equal(raw.raw_image_visible, pixels)
+
+
+@pytest.mark.parametrize("width", [512, 1024, 1536, 2048])
+def test_pictures_of_whole_tiles_survive(tmp_path: Path, width: int) -> None:
+    frame = noise_frame(600, width)  # LibRaw 0.22 decodes 1024 columns in tiles of 512 wrongly
+    with rawpy.imread(str(written(tmp_path / "a.dng", frame))) as raw:
+        assert np.array_equal(raw.raw_image_visible, frame.mosaic)
+    write_linear_dng(tmp_path / "b.dng", frame, np.repeat(frame.mosaic[None] / 65535, 3, axis=0))
+    with rawpy.imread(str(tmp_path / "b.dng")) as raw:
+        assert np.array_equal(raw.raw_image[..., 1], frame.mosaic)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource usage")
+def test_24_megapixels_need_little_memory(tmp_path: Path) -> None:
+    code = """
+        import resource, sys
+        from pathlib import Path
+        from physrestore.output.dng import write_cfa_dng
+        from tests.physrestore.sample_frames import noise_frame
+        write_cfa_dng(Path(sys.argv[1]) / "small.dng", noise_frame(64, 64))
+        frame = noise_frame(4000, 6000)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        write_cfa_dng(Path(sys.argv[1]) / "large.dng", frame)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    grown_kib = int(answer.stdout) // (1024 if sys.platform == "darwin" else 1)
+    assert grown_kib < 200 * 1024  # less than five copies of the mosaic, 48 MB each
 
 
 def test_another_mosaic_takes_the_place_of_the_frame_s(tmp_path: Path) -> None:
