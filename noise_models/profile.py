@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from noise_models.cfa import Cfa
 from noise_models.errors import NoProfileForIso
+from noise_models.iso_law import interpolate
 from noise_models.sensor import Model, SensorNoise
 
 
@@ -67,7 +68,10 @@ class CameraProfile(Model):
         return tuple(entry.iso for entry in self.entries)
 
     def at(self, iso: float) -> SensorNoise:
-        """The noise at one ISO: the measured entry, or the per-segment law between entries.
+        """The noise at one ISO: the measured entry, or the law between two ISOs of one conversion-gain segment.
+
+        Args:
+            iso: As a file states it.
 
         Raises:
             NoProfileForIso: outside the measured range, or across a step of the conversion gain.
@@ -75,7 +79,18 @@ class CameraProfile(Model):
         for entry in self.entries:
             if entry.iso == iso:
                 return entry
+        if not self.isos[0] < iso < self.isos[-1]:
+            raise NoProfileForIso(self._refusal(iso, "it lies outside the measured range"))
+        lower = max((entry for entry in self.entries if entry.iso < iso), key=lambda entry: entry.iso)
+        upper = min((entry for entry in self.entries if entry.iso > iso), key=lambda entry: entry.iso)
+        if lower.segment != upper.segment:
+            step = f"the conversion gain changes between ISO {lower.iso:g} and ISO {upper.iso:g}"
+            raise NoProfileForIso(self._refusal(iso, step))
+        return interpolate([entry for entry in self.entries if entry.segment == lower.segment], iso)
+
+    def _refusal(self, iso: float, reason: str) -> str:
         known = ", ".join(f"{value:g}" for value in self.isos)
-        raise NoProfileForIso(
-            f"No entry of {self.model!r} at ISO {iso:g} (known: {known}). Calibrate it with 'physrestore calibrate'."
+        return (
+            f"The profile of {self.model!r} says nothing about ISO {iso:g}: {reason} (measured: {known}). "
+            "Calibrate that ISO with 'physrestore calibrate'."
         )
