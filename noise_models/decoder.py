@@ -103,6 +103,16 @@ class Decoder:
         with self._lock:
             self._stop()
 
+    def start(self) -> str:
+        """Start the process if none runs, and say what decodes: "LibRaw 0.22.2".
+
+        Raises:
+            OSError: it cannot start; the text says why.
+        """
+        with self._lock:
+            self._running()
+            return self.version
+
     @property
     def pid(self) -> int | None:
         """Process id of the running decoder, None if there is none."""

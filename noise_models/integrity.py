@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noise_models.containers import Container
-from noise_models.rawtags import BITS_PER_SAMPLE, HEIGHT, LINEARISATION_TABLE, WIDTH, Segments, segments, sensor_ifd
+from noise_models.rawtags import (
+    BITS_PER_SAMPLE,
+    HEIGHT,
+    LINEARISATION_TABLE,
+    WIDTH,
+    Segments,
+    is_lossless_jpeg,
+    segments,
+    sensor_ifd,
+)
 from noise_models.tiffwalk import TIFF_MAGIC, Ifd
 
 NEW_RAW_IMAGE_DIGEST = 51111
@@ -24,6 +33,9 @@ _DIGEST_CELL = 256
 MIN_BLACK_DN = 16.0
 # Zeros in one row that cannot be dead sites. 64 bytes of a 16-bit file.
 MIN_ZERO_RUN = 32
+# Zeros at the end of a compressed strip that cannot be padding [bytes].
+MIN_ZERO_TAIL = 64
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # Rows of one single value below the brightest: no sensor is that quiet over its whole width.
 MIN_CONSTANT_ROWS = 8
 # More bytes than an uncompressed picture needs, as a ratio, beyond any padding of rows.
@@ -42,7 +54,8 @@ def container_damage(data: bytes, container: Container) -> list[str]:
     for each in ifds:
         parts = segments(each)
         if parts is not None:
-            damage += _segment_damage(parts, len(data), strict=container.kind == "DNG")
+            found = _segment_damage(parts, len(data), strict=container.kind == "DNG")
+            damage += found or (_jpeg_damage(parts, data) if is_lossless_jpeg(each) else [])
     return damage
 
 
@@ -60,7 +73,7 @@ def container_evidence(container: Container) -> str:
 def _segment_damage(parts: Segments, size: int, *, strict: bool) -> list[str]:
     """Check extents against the file. ``strict``: also what only DNG guarantees."""
     kind, offsets, counts = parts.kind, parts.offsets, parts.counts
-    if counts.size == 0:
+    if counts.size == 0 and not strict:  # TIFF 6.0 allows to leave them out where there is one strip
         counts = np.ones_like(offsets)
     if offsets.size == 0 or offsets.shape != counts.shape:
         return [f"It lists {offsets.size} {kind} offsets and {counts.size} lengths."]
@@ -76,6 +89,23 @@ def _segment_damage(parts: Segments, size: int, *, strict: bool) -> list[str]:
     if not strict:
         return []
     return _dng_segment_damage(parts, counts)
+
+
+def _jpeg_damage(parts: Segments, data: bytes) -> list[str]:
+    """Lossless JPEGs without a beginning, or that end in zeros where their end marker should be.
+
+    Zeros inside a JPEG are not judged: they are also the code of a clipped, constant area.
+    """
+    headless = zero_filled = 0
+    for offset, count in zip(parts.offsets.tolist(), parts.counts.tolist(), strict=False):
+        jpeg = data[offset : offset + count]
+        headless += not jpeg.startswith(_JPEG_START)
+        zero_filled += not any(jpeg[-MIN_ZERO_TAIL:]) and not jpeg.rstrip(b"\0").endswith(_JPEG_END)
+    if headless:
+        return [f"{headless} of {len(parts.offsets)} {parts.kind}s do not begin as lossless JPEG."]
+    if zero_filled:
+        return [f"{zero_filled} of {len(parts.offsets)} {parts.kind}s end in zeros: zero-filled areas."]
+    return []
 
 
 def _dng_segment_damage(parts: Segments, counts: NDArray[np.int64]) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,9 @@ __all__ = ["DEFAULT_MAX_MEGAPIXELS", "Decoder", "read_raw"]
 DEFAULT_MAX_MEGAPIXELS = 200.0
 # 200 megapixels of 16 bits, twice over for previews.
 MAX_FILE_BYTES = 800 << 20
+# What arithmetic on the numbers of a hostile file can raise.
+_HOSTILE_TAGS = (ValueError, TypeError, LookupError, ArithmeticError, struct.error)
+UNFORESEEN = "Its parts contradict each other"
 # O_NONBLOCK: opening a FIFO must not wait for a writer. Neither flag exists on Windows.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _GOPRO = "GoPro"
@@ -69,23 +73,28 @@ def read_raw(
         with Decoder() as own:
             return read_raw(path, decoder=own, max_megapixels=max_megapixels, allow_damaged=allow_damaged)
     data = _read_regular_file(path)
+    try:
+        return _read(path, data, decoder, int(max_megapixels * 1e6), allow_damaged)
+    except _HOSTILE_TAGS as error:
+        # The last wall: tags in a combination that no check above foresees, and that `RawFrame` refuses at the latest.
+        raise DamagedRaw(path, f"{UNFORESEEN} ({type(error).__name__}: {error}).") from error
+
+
+def _read(path: Path, data: bytes, decoder: Decoder, max_pixels: int, allow_damaged: bool) -> RawFrame:
     container = recognise(data)
     refuse_processed(path, container)
     damage = container_damage(data, container)
     _judge(path, damage, allow_damaged)
     job = second_decoder_job(path, container, data)
     try:
-        report, frame = decoder.decode(path, data, max_pixels=int(max_megapixels * 1e6), job=job)
+        report, frame = decoder.decode(path, data, max_pixels=max_pixels, job=job)
     except DamagedRaw as error:
         if container.name != "unknown":
             raise
         raise NotARawFile(path, "No raw format known here, and LibRaw cannot decode it. Give a camera raw.") from error
     sha256 = hashlib.sha256(data).hexdigest()
-    try:
-        return _assemble(path, container, report, frame, damage, allow_damaged, sha256, _decoders(decoder, job))
-    except ValueError as error:
-        # RawFrame's own checks: what the parts cannot see is in the combination.
-        raise DamagedRaw(path, f"Its parts do not fit together ({error}).") from error
+    decoders = f"{decoder.version}, tiles by imagecodecs" if job else decoder.version
+    return _assemble(path, container, report, frame, damage, allow_damaged, sha256, decoders)
 
 
 def _assemble(
@@ -163,10 +172,6 @@ def _visible(path: Path, report: Report, frame: NDArray[np.uint16]) -> NDArray[n
 def _judge(path: Path, damage: list[str], allow_damaged: bool) -> None:
     if damage and not allow_damaged:
         raise DamagedRaw(path, f"{' '.join(damage)} Copy it again from the card or a backup.")
-
-
-def _decoders(decoder: Decoder, job: dict[str, object]) -> str:
-    return f"{decoder.version}, tiles by imagecodecs" if job else decoder.version
 
 
 def _evidence(container: Container, damage: list[str], matches: bool | None, notes: tuple[str, ...]) -> str:

@@ -26,7 +26,7 @@ LINEARISATION_TABLE = 50712
 CR2_SLICES = 50752
 
 PHOTOMETRIC_CFA, PHOTOMETRIC_LINEAR = 32803, 34892
-UNCOMPRESSED, LOSSLESS_JPEG, VC5, LOSSY_JPEG, JPEG_XL = 1, 7, 9, 34892, 52546
+UNCOMPRESSED, CR2_JPEG, LOSSLESS_JPEG, VC5, LOSSY_JPEG, JPEG_XL = 1, 6, 7, 9, 34892, 52546
 FLOATING_POINT = 3
 # Numbers of components for which LibRaw mixes up tiles when as many tiles lie across.
 _MIXED_UP_COMPONENTS = (2, 4)
@@ -47,6 +47,14 @@ def _preference(ifd: Ifd) -> tuple[bool, bool, int]:
 def is_linear_mono(ifd: Ifd) -> bool:
     """A sensor without colour filters says so: linear raw with one sample per pixel."""
     return ifd.integer(PHOTOMETRIC, 0) == PHOTOMETRIC_LINEAR and ifd.integer(SAMPLES_PER_PIXEL, 1) == 1
+
+
+def is_lossless_jpeg(ifd: Ifd) -> bool:
+    """Pixels as lossless JPEG: DNG's compression 7, or Canon's CR2, which says 6 (old JPEG)."""
+    compression = ifd.integer(COMPRESSION, UNCOMPRESSED)
+    if PHOTOMETRIC in ifd.tags:
+        return compression == LOSSLESS_JPEG
+    return CR2_SLICES in ifd.tags and compression == CR2_JPEG
 
 
 def refuse_processed(path: Path, container: Container) -> None:
@@ -145,7 +153,13 @@ def second_decoder_job(path: Path, container: Container, data: bytes) -> dict[st
         return {}
     tiles = segments(ifd)
     tile_width = ifd.integer(TILE_WIDTH, 0)
-    if tiles is None or tiles.kind != "tile" or tile_width <= 0 or len(tiles.offsets) == 0:
+    if (
+        tiles is None
+        or tiles.kind != "tile"
+        or tile_width <= 0
+        or len(tiles.offsets) == 0
+        or tiles.offsets.shape != tiles.counts.shape
+    ):
         return {}
     components = jpeg_components(data, int(tiles.offsets[0]))
     across = math.ceil(ifd.integer(WIDTH, 0) / tile_width)

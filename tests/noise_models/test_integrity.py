@@ -125,3 +125,26 @@ def test_digest_is_compared_only_where_it_can_be():
     for tags in ({}, {51111: ("B", bytes(16))}, {51111: ("B", digest), 50712: ("S", [0, 1])}):
         assert digest_matches(MOSAIC, recognise(make_dng(MOSAIC, tags=tags))) is None
     assert digest_matches(MOSAIC[:90], container) is None
+
+
+@pytest.mark.parametrize(("zeros", "found"), [(5000, True), (200, True), (40, False)])
+def test_zero_filled_ends_of_lossless_jpegs_are_found(zeros, found):
+    """40 zeros could be padding after a JPEG that lost its end marker: that is left to the decoder."""
+    data = make_dng(MOSAIC, tile=(96, 128))
+    damaged = data[:-zeros] + bytes(zeros)
+    assert damage_of(data) == []
+    assert [("zero-filled" in text) for text in damage_of(damaged)] == [True] * found
+
+
+def test_padding_after_a_whole_jpeg_is_no_damage():
+    data = make_dng(MOSAIC, tile=(96, 128))
+    length = recognise(data).tiff.ifds[0].integer(325, 0)
+    padded = make_dng(MOSAIC, tile=(96, 128), tags={325: ("L", [length + 300])}) + bytes(300)
+    assert damage_of(padded) == []
+
+
+def test_a_tile_that_is_no_jpeg_is_found():
+    data = bytearray(make_dng(MOSAIC, tile=(32, 64)))
+    at = recognise(bytes(data)).tiff.ifds[0].integers(324)[3]
+    data[at : at + 2] = b"xx"
+    assert "1 of 6 tiles do not begin" in damage_of(bytes(data))[0]

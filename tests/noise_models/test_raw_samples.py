@@ -120,3 +120,11 @@ def test_cut_camera_files_are_refused(name, share, decoder, tmp_path):
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(RawFileError):
         read_raw(path, decoder=decoder)
+
+
+def test_a_zero_filled_end_is_found_before_decoding(decoder, tmp_path):
+    data = shared("raw/canon_30d_iso640.CR2").read_bytes()
+    path = tmp_path / "filled.cr2"
+    path.write_bytes(data[:-100_000] + bytes(100_000))
+    with pytest.raises(DamagedRaw, match="zero-filled"):
+        read_raw(path, decoder=decoder)

@@ -307,3 +307,19 @@ def _read_bytes(folder, decoder, data):
     path = folder / "again.dng"
     path.write_bytes(data)
     return read_raw(path, decoder=decoder)
+
+
+def test_missing_tile_lengths_are_damage(read):
+    with pytest.raises(DamagedRaw, match="3 tile offsets and 0 lengths"):
+        read(make_dng(MOSAIC, tile=(32, 128), drop=(325,)))
+    with pytest.raises(DamagedRaw):
+        read(make_dng(MOSAIC, tile=(32, 64), components=2, drop=(325,), tags={324: ("L", [9] * 6)}))
+
+
+def test_whatever_a_file_makes_us_raise_is_a_typed_error(read, monkeypatch):
+    def fail(*_):
+        raise OverflowError("planted")
+
+    monkeypatch.setattr("noise_models.rawfile.read_levels", fail)
+    with pytest.raises(DamagedRaw, match=r"contradict each other \(OverflowError: planted\)"):
+        read(make_dng(MOSAIC))
