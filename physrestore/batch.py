@@ -119,9 +119,17 @@ def _one(
         job.source, decoder=decoder, max_megapixels=settings.max_megapixels, allow_damaged=settings.allow_damaged
     )
     chosen = choose_noise(frame, given=settings.profile, folder=settings.profile_folder)
-    told = {"message": f"noise: {chosen.origin}", "noise": chosen.origin, "trust": chosen.trust, "notes": chosen.notes}
+    outcome = Outcome(
+        job.source,
+        job.target,
+        Status.PLANNED,
+        f"noise: {chosen.origin}",
+        noise=chosen.origin,
+        trust=chosen.trust,
+        notes=chosen.notes,
+    )
     if dry_run:
-        return Outcome(job.source, job.target, Status.PLANNED, **told)
+        return outcome
     report = None if progress is None else (lambda share: progress(job, share))
     result = restore(frame, chosen.noise, method=settings.method, strength=settings.strength, progress=report)
     write_result(
@@ -134,7 +142,7 @@ def _one(
         overwrite=overwrite,
         protect=originals,
     )
-    return Outcome(job.source, job.target, Status.RESTORED, numbers=result.numbers, **told)
+    return replace(outcome, status=Status.RESTORED, numbers=result.numbers)
 
 
 def _finished(job: Job, settings: Settings) -> bool:

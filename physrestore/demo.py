@@ -10,26 +10,28 @@ from pathlib import Path
 import torch
 
 from noise_models.calibration.calibrate import Calibration, calibrate
+from noise_models.calibration.frames import CalibrationFrame
 from noise_models.calibration.group import frames_from
 from noise_models.cfa import BAYER_PLANES, Cfa
 from noise_models.frame import RawFrame, Shot
 from noise_models.rawfile import read_raw
-from noise_models.report import write_report
+from noise_models.report import render_report
 from noise_models.scene import procedural_scene
 from noise_models.sensor import Estimate, HotPixels, PlaneNoise, SensorNoise
 from noise_models.simulate import VirtualCamera
 from noise_models.store import profile_to_json
 from physrestore.noise_choice import choose_noise
-from physrestore.output.publish import publish
+from physrestore.output.dng import write_cfa_dng
+from physrestore.output.publish import publish_bytes
 from physrestore.pipeline import Restoration, restore
 from physrestore.quality import psnr
 from physrestore.results import OutputKind, preview_path, write_result
 
-CAMERA = {"make": "physrestore", "model": "physrestore Virtual One"}
+MAKE, MODEL = "physrestore", "physrestore Virtual One"
 CFA = Cfa.parse("RGGB")
 BLACK_DN, WHITE_DN = 512.0, 16383.0  # a usual 14-bit camera
-ISOS = (100.0, 800.0, 6400.0)
-PHOTO_ISO = 6400.0
+ISOS = (100.0, 1600.0, 12800.0)
+PHOTO_ISO = 12800.0
 
 # The truth. At ISO 100 the white level is 63 ke-, a usual full-frame well; read noise is 1.6 e- before the amplifier
 # and 2.2 DN behind it, so that low ISOs are limited by the converter and high ISOs by the pixel.
@@ -69,25 +71,28 @@ def true_noise(iso: float) -> SensorNoise:
     """The virtual camera's noise at an ISO."""
     gain = GAIN_AT_ISO_100 * iso / 100.0
     read = math.hypot(gain * READ_BEFORE_E, READ_BEHIND_DN)
-    exact = {"standard_error": 0.0, "method": "truth"}
     plane = PlaneNoise(
-        gain=Estimate(value=gain, **exact),
-        read_noise_dn=Estimate(value=read, **exact),
-        black_level_dn=Estimate(value=BLACK_DN, **exact),
-        saturation_dn=Estimate(value=WHITE_DN, **exact),
-        prnu=Estimate(value=PRNU, **exact),
-        dsnu_dn=Estimate(value=DSNU_SHARE * read, **exact),
+        gain=_exactly(gain),
+        read_noise_dn=_exactly(read),
+        black_level_dn=_exactly(BLACK_DN),
+        saturation_dn=_exactly(WHITE_DN),
+        prnu=_exactly(PRNU),
+        dsnu_dn=_exactly(DSNU_SHARE * read),
     )
     return SensorNoise(
         iso=iso,
         planes=dict.fromkeys(BAYER_PLANES, plane),
-        row_noise_dn=Estimate(value=ROW_SHARE * read, **exact),
+        row_noise_dn=_exactly(ROW_SHARE * read),
         hot_pixels=HotPixels(
-            fraction=Estimate(value=HOT_FRACTION, **exact),
-            excess_dn=Estimate(value=HOT_EXCESS_FULL_SCALE * (WHITE_DN - BLACK_DN), **exact),
+            fraction=_exactly(HOT_FRACTION),
+            excess_dn=_exactly(HOT_EXCESS_FULL_SCALE * (WHITE_DN - BLACK_DN)),
         ),
         origin="nominal",
     )
+
+
+def _exactly(value: float) -> Estimate:
+    return Estimate(value=value, standard_error=0.0, method="truth")
 
 
 def run(folder: Path, *, overwrite: bool, say: Callable[[str], None]) -> DemoResult:
@@ -106,15 +111,15 @@ def run(folder: Path, *, overwrite: bool, say: Callable[[str], None]) -> DemoRes
     noisy, restored = folder / "photo.dng", folder / "photo_restored.dng"
     truth = {iso: true_noise(iso) for iso in ISOS}
 
-    say(f"1. Calibrate: {N_DARKS} darks and {len(FLAT_LEVELS)} x {FLATS_PER_LEVEL} flats at ISO 100, 800, 6400 ...")
+    say(f"1. Calibrate: {N_DARKS} darks and {len(FLAT_LEVELS)} x {FLATS_PER_LEVEL} flats at ISO 100, 1600, 12800 ...")
     calibration = calibrate(_calibration_set(truth))
-    publish(profile, lambda file: file.write(profile_to_json(calibration.profile).encode()), overwrite=overwrite)
-    write_report(report, calibration, overwrite=overwrite)
+    publish_bytes(profile, profile_to_json(calibration.profile).encode(), overwrite=overwrite)
+    publish_bytes(report, render_report(calibration).encode(), overwrite=overwrite)
 
     say(f"2. Photograph a scene at ISO {PHOTO_ISO:g} ...")
     body = _body(truth[PHOTO_ISO], PHOTO_SHAPE)
     scene = procedural_scene(*PHOTO_SHAPE)
-    _write_photo(noisy, body.expose(scene, generator=torch.Generator().manual_seed(7)), overwrite=overwrite)
+    write_cfa_dng(noisy, body.expose(scene, generator=torch.Generator().manual_seed(7)), overwrite=overwrite)
 
     say("3. Restore it with the measured profile ...")
     frame = read_raw(noisy)
@@ -148,7 +153,7 @@ def run(folder: Path, *, overwrite: bool, say: Callable[[str], None]) -> DemoRes
 
 
 def _body(noise: SensorNoise, shape: tuple[int, int]) -> VirtualCamera:
-    shot = Shot(**CAMERA, iso=noise.iso, exposure_s=0.01, aperture=4.0)
+    shot = Shot(make=MAKE, model=MODEL, iso=noise.iso, exposure_s=0.01, aperture=4.0)
     return VirtualCamera(noise, cfa=CFA, shape=shape, white_level=WHITE_DN, seed=1, shot=shot)
 
 
@@ -161,7 +166,3 @@ def _calibration_set(truth: dict[float, SensorNoise]) -> list[CalibrationFrame]:
         darks += [body.dark(generator=generator) for _ in range(N_DARKS)]
         flats += [body.flat(level, generator=generator) for level in FLAT_LEVELS for _ in range(FLATS_PER_LEVEL)]
     return frames_from(darks, flats)
-
-
-def _write_photo(path: Path, frame: RawFrame, *, overwrite: bool) -> None:
-    write_cfa_dng(path, frame, overwrite=overwrite)

@@ -77,7 +77,7 @@ def _from_profile(frame: RawFrame, profile: CameraProfile, name: str) -> ChosenN
         )
     noise = profile.at(frame.shot.iso)
     if any(plane.gain is None for plane in noise.planes.values()):
-        raise ProfileError(f"{name} has no gain at ISO {noise.iso:g}: it was made from darks only. Calibrate with flats.")
+        raise ProfileError(f"{name} has no gain at ISO {noise.iso:g}: made from darks only. Calibrate with flats.")
     how = "measured" if noise.origin == "measured" else noise.origin
     return ChosenNoise(
         noise=noise,
@@ -141,4 +141,3 @@ def _same_camera(frame: RawFrame, profile: CameraProfile) -> bool:
 
     same = words(frame.shot.make, frame.shot.model) == words(profile.make, profile.model)
     return same and set(frame.cfa.plane_names) == set(profile.entries[0].planes)
-

@@ -71,9 +71,7 @@ def write_result(
     history = json.dumps(dict(record), sort_keys=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     if preview:
-        before_after_png(
-            preview_path(target), frame, result.mosaic, overwrite=True, protect=protect
-        )
+        before_after_png(preview_path(target), frame, result.mosaic, overwrite=True, protect=protect)
     match kind:
         case OutputKind.CFA_DNG:
             write_cfa_dng(
@@ -83,6 +81,7 @@ def write_result(
                 noise_profile=result.noise_profile,
                 noise_reduction=result.strength / 100.0,
                 history=history,
+                metadata_from=frame.source.path,
                 overwrite=overwrite,
                 protect=protect,
             )

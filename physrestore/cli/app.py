@@ -28,7 +28,7 @@ app.command("doctor")(doctor.doctor)
 def main() -> None:
     """Entry point of ``physrestore``."""
     try:
-        app()
+        app(args=calibrate.spread_path_lists(sys.argv[1:]))
     except KeyboardInterrupt:
         note("physrestore: interrupted; finished results are whole and are skipped by the next run.")
         sys.exit(Exit.INTERRUPTED)

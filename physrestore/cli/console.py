@@ -26,10 +26,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 def shown(text: object) -> str:
-    """Text from a file made safe for a terminal: control and unprintable characters are written as escapes.
+    r"""Text from a file made safe for a terminal: control and unprintable characters are written as escapes.
 
-    >>> shown("IMG\\x1b[31m.CR2")
-    'IMG\\\\x1b[31m.CR2'
+    >>> print(shown("IMG\x1b[31m.CR2"))
+    IMG\x1b[31m.CR2
     """
     return "".join(
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape", "backslashreplace").decode()
@@ -69,7 +69,7 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
 class Bar(Protocol):
     """What the commands need of a progress display."""
 
-    def __call__(self, label: str, share: float) -> None:
+    def __call__(self, label: str, share: float, /) -> None:
         """``share`` of all the work is done, now at ``label``."""
 
 
@@ -77,7 +77,7 @@ class Bar(Protocol):
 def progress(quiet: bool) -> Iterator[Bar]:
     """A bar with remaining time on a terminal; nothing otherwise (the commands print a line per finished file)."""
     if quiet or not sys.stderr.isatty():
-        yield lambda label, share: None
+        yield lambda _label, _share: None
         return
     from rich.console import Console
     from rich.markup import escape

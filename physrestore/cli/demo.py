@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where results go.")] = Path("physrestore-demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="For the results.")] = Path(
+        "physrestore-demo"
+    ),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier demo.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,13 +47,20 @@ def demo(
         return
     header = ("ISO", "quantity", "truth", "measured", "95 % interval", "")
     cells = [
-        (f"{iso:g}", name, f"{true:.4g}", f"{value:.4g}", f"{low:.4g} .. {high:.4g}", "ok" if low <= true <= high else "-")
+        (
+            f"{iso:g}",
+            name,
+            f"{true:.4g}",
+            f"{value:.4g}",
+            f"{low:.4g} .. {high:.4g}",
+            "inside" if low <= true <= high else "",
+        )
         for iso, name, true, value, low, high in rows
     ]
     say(table(cells, header))
-    inside = sum(cell[-1] == "ok" for cell in cells)
+    inside = sum(cell[-1] == "inside" for cell in cells)
     say(f"{inside} of {len(cells)} truths lie inside their 95 % intervals.")
-    say(f"Photo at ISO 6400: PSNR {result.psnr_before:.2f} dB -> {result.psnr_after:.2f} dB.")
+    say(f"Photo at ISO 12800: PSNR {result.psnr_before:.2f} dB -> {result.psnr_after:.2f} dB.")
     for name, path in result.files.items():
         say(f"{name:9} {path}")
     note(f"{seconds:.0f} s. Look at {result.files['preview']} and open {result.files['report']} in a browser.")

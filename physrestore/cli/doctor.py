@@ -24,7 +24,6 @@ def doctor(as_json: JsonOption = False) -> None:
     """Report versions, devices and optional tools."""
     import torch
 
-    from noise_models.rawfile import decoder_version
     from physrestore.cli.restore import profile_folder
 
     versions = {name: _version(name) for name in ("physrestore", *PACKAGES)}
@@ -44,7 +43,7 @@ def doctor(as_json: JsonOption = False) -> None:
         "python": platform.python_version(),
         "system": platform.platform(),
         "versions": versions,
-        "decoder": decoder_version(),
+        "decoder": _decoder(),
         "gpu": device,
         "threads": torch.get_num_threads(),
         "optional": found,
@@ -66,6 +65,17 @@ def doctor(as_json: JsonOption = False) -> None:
             else:
                 say(f"{key}: {value}")
     raise typer.Exit(code)
+
+
+def _decoder() -> str:
+    """What the decoder process says of itself, or why it cannot run."""
+    from noise_models.decoder import Decoder
+
+    try:
+        with Decoder() as decoder:
+            return decoder.start()
+    except (OSError, EOFError, ValueError) as error:
+        return f"cannot run: {error}"
 
 
 def _version(name: str) -> str | None:

@@ -63,8 +63,8 @@ def describe(frame: RawFrame) -> dict[str, object]:
         optical = {
             "pixels": black.n_pixels,
             "black_level_dn": {name: round(one.value, 3) for name, one in black.black_level_dn.items()},
-            "read_noise_dn": {name: round(one.value, 3) for name, one in black.read_noise_dn.items()},
-            "row_noise_dn": round(black.row_noise_dn.value, 3),
+            "read_noise_dn": round(black.read_noise_dn.value, 3),
+            "row_noise_dn": None if black.row_noise_dn is None else round(black.row_noise_dn.value, 3),
         }
     return {
         "usable": frame.source.integrity is not Integrity.DAMAGED,

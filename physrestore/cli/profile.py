@@ -10,6 +10,7 @@ import typer
 from physrestore.cli.console import Exit, JsonOption, emit, errors_as_exit, say, table
 
 if TYPE_CHECKING:
+    from noise_models.profile import CameraProfile
     from noise_models.sensor import Estimate
 
 app = typer.Typer(help="Look into noise profiles.", no_args_is_help=True)
@@ -27,8 +28,24 @@ def show(path: File, as_json: JsonOption = False) -> None:
     if as_json:
         print(profile_to_json(profile))
         return
+    tell(profile)
+
+
+def tell(profile: CameraProfile) -> None:
+    """Print a profile as a table, with its notes."""
     say(f"{profile.make} {profile.model}, CFA {profile.cfa}")
-    header = ("ISO", "plane", "K [DN/e-]", "read [DN]", "read [e-]", "black [DN]", "PRNU [%]", "row [DN]", "chi2/dof", "seg")
+    header = (
+        "ISO",
+        "plane",
+        "K [DN/e-]",
+        "read [DN]",
+        "read [e-]",
+        "black [DN]",
+        "PRNU [%]",
+        "row [DN]",
+        "chi2",
+        "segment",
+    )
     rows = []
     for entry in profile.entries:
         for name, plane in entry.planes.items():
@@ -67,7 +84,8 @@ def validate(paths: Annotated[list[Path], typer.Argument(metavar="PROFILES...")]
             reports.append({"file": str(path), "valid": False, "reason": str(error)})
         if not as_json:
             last = reports[-1]
-            say(f"{path}: " + (f"valid ({last['camera']}, ISO {last['isos']})" if last["valid"] else str(last["reason"])))
+            told = f"valid ({last['camera']}, ISO {last['isos']})" if last["valid"] else str(last["reason"])
+            say(f"{path}: {told}")
     bad = sum(not report["valid"] for report in reports)
     code = Exit.OK if bad == 0 else Exit.NOTHING_USABLE if bad == len(reports) else Exit.SOME_FAILED
     if as_json:

@@ -24,7 +24,9 @@ def restore(
     ] = None,
     profile: Annotated[
         str,
-        typer.Option(metavar="auto|FILE", help="Noise profile. auto: DNG tag, your profile folder, or the file itself."),
+        typer.Option(
+            metavar="auto|FILE", help="Noise profile. auto: the DNG tag, your profile folder, or the file itself."
+        ),
     ] = "auto",
     method: Annotated[MethodName, typer.Option(help="How to restore.")] = "classic",
     strength: Annotated[float, typer.Option(min=0, max=100, help="0 changes nothing, 100 removes all noise.")] = 100.0,

@@ -65,6 +65,15 @@ def publish(
         raise WriteError(path, f"could not be written: {error.strerror or error}. Nothing was left behind.") from error
 
 
+def publish_bytes(path: Path, content: bytes, *, overwrite: bool = False, protect: Iterable[Path] = ()) -> None:
+    """`publish` for content that is in memory already."""
+
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    publish(path, write, overwrite=overwrite, protect=protect)
+
+
 def sweep(folder: Path) -> list[Path]:
     """Remove temporary files that died processes of this computer left in ``folder``.
 
