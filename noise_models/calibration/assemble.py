@@ -60,13 +60,15 @@ def sensor_noise(
     """
     curves: dict[str, TransferCurve] = {}
     planes: dict[str, PlaneNoise] = {}
+    shortest = min((e for e in dark.exposures if e is not None), default=None)
+    exposures = flat.exposures if flat is not None else {shortest}
     notes = [*dark.notes, *(flat.notes if flat is not None else ["No flats: the gain is unknown."])]
     for plane in dark.cfa.plane_names:
         codes = fit_codes(dark.codes[plane]) if plane in dark.codes else None
         if codes is not None:
             notes.append(f"Plane {plane}: read noise below half a code step, from maximum likelihood on dark codes.")
         black = _black_level(dark, plane, codes)
-        darks = _dark_points(dark, plane, codes)
+        darks = _dark_points(dark.zero_points(plane, exposures), codes)
         if flat is None:
             planes[plane] = _from_darks(dark, plane, darks, black, codes)
             continue
@@ -75,7 +77,7 @@ def sensor_noise(
         planes[plane] = _from_curve(dark, flat, plane, curve, black, codes)
         notes += _curve_notes(plane, curve, (flat.saturation.get(plane, white_dn[plane]) - black.value))
     jitter, jitter_error = black_jitter(dark)
-    exposures = [e for e in dark.exposures if e is not None]
+    known = [e for e in dark.exposures if e is not None]
     noise = SensorNoise(
         iso=iso,
         planes=planes,
@@ -87,7 +89,7 @@ def sensor_noise(
         if len(dark.frame_means) >= _FEWEST_FOR_JITTER
         else None,
         dark_shading_dn=_shading(dark),
-        exposure_s=(min(exposures), max(exposures)) if exposures else None,
+        exposure_s=(min(known), max(known)) if known else None,
         notes=tuple(dict.fromkeys(notes)),
     )
     return noise, curves
@@ -139,9 +141,9 @@ def _black_level(dark: DarkMeasurement, plane: str, codes: CodeFit | None) -> Es
     return Estimate(value=value, standard_error=error, method=method)
 
 
-def _dark_points(dark: DarkMeasurement, plane: str, codes: CodeFit | None) -> TransferPoints:
+def _dark_points(pairs: list[TransferPoints], codes: CodeFit | None) -> TransferPoints:
     if codes is None:
-        return join(dark.points[plane])
+        return join(pairs)
     variance = codes.read_noise_dn**2
     error = 2.0 * codes.read_noise_dn * codes.error_dn / (variance + QUANTISATION_VARIANCE_DN2)
     return TransferPoints(np.zeros(1), np.array([variance]), np.array([error]), np.zeros(1))
@@ -247,11 +249,9 @@ def _dark_current(dark: DarkMeasurement, plane: str, gain: Estimate) -> Estimate
     if len(set(exposures.tolist())) < _FEWEST_EXPOSURES or exposures.max() < _EXPOSURE_SPAN * exposures.min():
         return None
     coefficients, covariance = np.polyfit(exposures, np.array([m for _, m in known]), 1, cov=True)
-    return Estimate(
-        value=float(coefficients[0]) / gain.value,
-        standard_error=math.sqrt(float(covariance[0, 0])) / gain.value,
-        method="slope of the mean dark over exposure",
-    )
+    slope, slope_error = float(coefficients[0]), math.sqrt(float(covariance[0, 0]))
+    error = math.hypot(slope_error, slope * (gain.standard_error or 0.0) / gain.value) / gain.value
+    return Estimate(value=slope / gain.value, standard_error=error, method="slope of the mean dark over exposure")
 
 
 def _hot_pixels(dark: DarkMeasurement) -> HotPixels:

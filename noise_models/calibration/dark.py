@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,6 +51,7 @@ class DarkMeasurement:
         exposures: Exposure of every frame [s].
         groups: Level key of every frame.
         points: Per plane, one point at mean zero a pair.
+        pair_groups: Level key and exposure [s] of every pair.
         rows: Temporal row noise.
         columns: Temporal column noise.
         codes: Per plane, pairs of codes; only where the noise is below half a code step.
@@ -68,6 +69,7 @@ class DarkMeasurement:
     exposures: list[float | None] = field(default_factory=list)
     groups: list[Hashable] = field(default_factory=list)
     points: dict[str, list[TransferPoints]] = field(default_factory=dict)
+    pair_groups: list[tuple[Hashable, float | None]] = field(default_factory=list)
     rows: LineNoise = field(default_factory=lambda: LineNoise("row"))
     columns: LineNoise = field(default_factory=lambda: LineNoise("column"))
     codes: dict[str, Counter[tuple[int, int]]] = field(default_factory=dict)
@@ -81,19 +83,34 @@ class DarkMeasurement:
     def black(self, plane: str, exposure_s: float | None) -> float:
         """Mean dark level [DN] at the exposure nearest to the given one."""
         index = self.cfa.plane_names.index(plane)
-        means = np.array([mean[index] for mean in self.frame_means])
-        known = [e for e in self.exposures if e is not None and e > 0]
-        if exposure_s is None or exposure_s <= 0 or not known:
-            return float(means.mean())
-        nearest = min(known, key=lambda e: abs(math.log(e / exposure_s)))
-        return float(means[[e == nearest for e in self.exposures]].mean())
+        nearest = self._nearest(exposure_s, self.exposures)
+        chosen = [mean[index] for mean, e in zip(self.frame_means, self.exposures, strict=True) if nearest in (None, e)]
+        return float(np.mean(chosen))
+
+    def zero_points(self, plane: str, exposures: Iterable[float | None]) -> list[TransferPoints]:
+        """The pairs whose exposure is the nearest to one of the given ones: dark current adds noise with time."""
+        known = [exposure for _, exposure in self.pair_groups]
+        nearest = {self._nearest(exposure, known) for exposure in exposures}
+        pairs = zip(self.points[plane], known, strict=True)
+        return [point for point, exposure in pairs if None in nearest or exposure in nearest]
+
+    @staticmethod
+    def _nearest(exposure_s: float | None, known: Sequence[float | None]) -> float | None:
+        """The known exposure nearest in ratio; None where nothing tells exposures apart."""
+        positive = [e for e in known if e is not None and e > 0]
+        if exposure_s is None or exposure_s <= 0 or not positive:
+            return None
+        return min(positive, key=lambda e: abs(math.log(e / exposure_s)))
 
     def pixel_variance(self, plane: str) -> float:
-        """Temporal variance of one pixel [DN^2], rounding excluded, line noise excluded."""
-        return float(np.average([p.variance_dn2[0] for p in self.points[plane]], weights=self._weights(plane)))
+        """Temporal variance of one pixel [DN^2] in the largest group, rounding and line noise excluded."""
+        return float(np.average([p.variance_dn2[0] for p in self._main(plane)], weights=self._weights(plane)))
+
+    def _main(self, plane: str) -> list[TransferPoints]:
+        return [p for p, (key, _) in zip(self.points[plane], self.pair_groups, strict=True) if key == self.main_group]
 
     def _weights(self, plane: str) -> F64:
-        return np.array([1.0 / point.relative_error[0] ** 2 for point in self.points[plane]])
+        return np.array([1.0 / point.relative_error[0] ** 2 for point in self._main(plane)])
 
     def dsnu_variance(self, plane: str) -> tuple[float, float]:
         """Pixel-to-pixel variance [DN^2] of the fixed pattern, defects excluded, and its standard error."""
@@ -165,6 +182,7 @@ def _add_frame(
 def _add_pair(result: DarkMeasurement, first: RawFrame, second: RawFrame, stack: FrameStack) -> None:
     period = first.cfa.period
     keep = len(stack.differences) < 2 and not result.tail.shape
+    result.pair_groups.append((result.groups[-1], result.exposures[-1]))
     sites: dict[Site, SitePair] = {}
     crops: dict[Site, F32] = {}
     for plane in first.cfa.plane_names:

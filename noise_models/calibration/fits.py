@@ -115,7 +115,7 @@ def std_from_variance(variance: float, error: float, *, method: str = "") -> Est
         method: Goes into the estimate.
 
     >>> round(std_from_variance(4.0, 0.04).standard_error, 4)
-    0.0101
+    0.01
     >>> std_from_variance(-0.1, 0.25).value
     0.0
     """

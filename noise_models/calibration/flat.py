@@ -59,6 +59,7 @@ class FlatMeasurement:
         saturation: Per plane, the lowest level [DN] at which codes pile up; absent where none did.
         clip: Per plane, the lowest level [DN] that was taken as clipped so far.
         ratios: Light of the first frame over that of the second, one a pair and plane.
+        exposures: Of all flats [s].
         frames: Frames read.
         notes: What was found and what was left out.
     """
@@ -68,6 +69,7 @@ class FlatMeasurement:
     saturation: dict[str, float] = field(default_factory=dict)
     clip: dict[str, float] = field(default_factory=dict)
     ratios: list[float] = field(default_factory=list)
+    exposures: set[float | None] = field(default_factory=set)
     frames: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -89,6 +91,7 @@ def measure_flats(
         groups.setdefault(frame.level_key, []).append(frame)
     for group in groups.values():
         stack, exposure = FrameStack(), group[0].exposure_s
+        result.exposures.add(exposure)
         before = {plane: len(points) for plane, points in result.points.items()}
         light: dict[str, list[float]] = {plane: [] for plane in dark.cfa.plane_names}
         for raw in reader.load(group):

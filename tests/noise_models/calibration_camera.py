@@ -1,0 +1,71 @@
+"""A camera of a few lines of numpy, independent of `noise_models.simulate`: what calibration must recover."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from noise_models.calibration.frames import CalibrationFrame
+from noise_models.cfa import Cfa
+from noise_models.frame import RawFrame, Shot
+
+
+@dataclass
+class Camera:
+    """True parameters, in the units of `SensorNoise`; PRNU and DSNU maps are drawn once."""
+
+    gain: float = 1.0
+    read: float = 4.0
+    black: float = 512.3
+    row: float = 0.0
+    column: float = 0.0
+    prnu: float = 0.0
+    dsnu: float = 0.0
+    jitter: float = 0.0
+    white: float = 16383.0
+    cfa: str = "M"
+    shape: tuple[int, int] = (96, 96)
+    iso: float = 100.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+        self.response = 1.0 + self.prnu * self.rng.standard_normal(self.shape)
+        self.fixed = self.dsnu * self.rng.standard_normal(self.shape)
+
+    def frame(self, light: float | np.ndarray = 0.0, *, exposure_s: float | None = None) -> RawFrame:
+        """One exposure to a light given as mean DN above black."""
+        height, width = self.shape
+        electrons = self.rng.poisson(np.broadcast_to(light, self.shape) * self.response / self.gain)
+        value = self.gain * electrons + self.black + self.fixed + self.read * self.rng.standard_normal(self.shape)
+        value = value + self.row * self.rng.standard_normal((height, 1))
+        value = value + self.column * self.rng.standard_normal((1, width)) + self.jitter * self.rng.standard_normal()
+        cfa = Cfa.parse(self.cfa)
+        return RawFrame(
+            mosaic=np.clip(np.rint(value), 0, self.white).astype(np.uint16),
+            cfa=cfa,
+            black_level=np.full(cfa.period, np.rint(self.black)),
+            white_level=np.full(cfa.period, self.white),
+            shot=Shot(make="Test", model="Test camera", iso=self.iso, exposure_s=exposure_s),
+        )
+
+    def darks(self, count: int) -> list[CalibrationFrame]:
+        return [self._described(self.frame(), "dark", index, "dark") for index in range(count)]
+
+    def flats(self, *levels: float | np.ndarray, count: int = 2) -> list[CalibrationFrame]:
+        return [
+            self._described(self.frame(level), "flat", index, number)
+            for number, level in enumerate(levels)
+            for index in range(count)
+        ]
+
+    def _described(self, raw: RawFrame, role: str, index: int, key: object) -> CalibrationFrame:
+        return CalibrationFrame(
+            load=lambda: raw,
+            name=f"{role} {key} {index}",
+            role=role,  # type: ignore[arg-type]
+            iso=self.iso,
+            exposure_s=None,
+            level_key=key,
+        )
