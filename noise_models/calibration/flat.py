@@ -107,6 +107,9 @@ def measure_flats(
         if stack.frames >= 2:
             level = {plane: result.points.get(plane, [])[before.get(plane, 0) :] for plane in light}
             _add_prnu(result, stack, light, dark, level)
+    usable = [abs(ratio - 1.0) for ratio in result.ratios if 1.0 / MISMATCH < ratio < MISMATCH]
+    if usable and max(usable) > _UNSTEADY:
+        result.notes.append(f"The light changed by up to {100 * max(usable):.1f} % within a pair; it was scaled out.")
     return result
 
 
@@ -130,8 +133,6 @@ def _add_pair(
                 "Group the flats by level (a folder a level), or take them under steady light."
             )
             continue
-        if abs(ratio - 1.0) > _UNSTEADY:
-            result.notes.append(f"The light of a pair of flats changed by {100 * (ratio - 1):+.1f} %; it was scaled.")
         sites = [
             measure_site(
                 *(sublattice(frame.mosaic, site, cfa.period) for frame in (first, second)),
