@@ -1,0 +1,143 @@
+"""Large pictures piece by piece: tiles with a halo, phase-aligned, blended without seams.
+
+Two widths keep tiles invisible. The *halo* is read and thrown away: with a halo of at least the reach of a local
+operation, tiles joined edge to edge equal the whole exactly. The *blend* is for operations that reach further (or have
+no known reach): neighbouring tiles overlap by it and are faded over with weights that sum to 1 everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Slices = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One piece of an (H, W) picture.
+
+    Attributes:
+        read: What the operation gets to see.
+        write: Where its result belongs; overlaps the neighbours' by the blend.
+        inside: Where ``write`` lies inside ``read``.
+        window: Weights of the result, shape of ``write``; over all tiles they sum to 1 at every pixel.
+    """
+
+    read: Slices
+    write: Slices
+    inside: Slices
+    window: Tensor
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One axis of a tile."""
+
+    read: slice
+    write: slice
+    weights: Tensor
+
+    @property
+    def inside(self) -> slice:
+        return slice(self.write.start - self.read.start, self.write.stop - self.read.start)
+
+
+def tiles(
+    height: int, width: int, *, tile: int = 512, halo: int = 16, blend: int = 0, align: int = 2
+) -> Iterator[Tile]:
+    """Cover a picture.
+
+    Args:
+        height: H.
+        width: W.
+        tile: Side of a tile without halo and blend.
+        halo: Extra border that is read and discarded.
+        blend: Width over which neighbours are faded into each other.
+        align: Starts of ``read`` and ``write`` are multiples of it: 2 keeps a Bayer phase, 6 that of X-Trans.
+
+    Raises:
+        ValueError: widths that are not multiples of ``align``, a tile that is empty or narrower than the blend.
+    """
+    for name, value in (("tile", tile), ("halo", halo), ("blend", blend)):
+        if value < 0 or value % align:
+            raise ValueError(f"{name} must be a multiple of align={align}, not {value}.")
+    if tile <= 0 or blend > tile or blend % (2 * align):
+        raise ValueError(f"blend must be a multiple of {2 * align} and at most the tile's {tile}, not {blend}.")
+    rows, columns = (list(_spans(size, tile=tile, halo=halo, blend=blend)) for size in (height, width))
+    for row in rows:
+        for column in columns:
+            yield Tile(
+                read=(row.read, column.read),
+                write=(row.write, column.write),
+                inside=(row.inside, column.inside),
+                window=row.weights[:, None] * column.weights,
+            )
+
+
+def map_tiles(
+    function: Callable[[Tensor], Tensor],
+    planes: Tensor,
+    *,
+    tile: int = 512,
+    halo: int = 16,
+    blend: int = 0,
+    align: int = 2,
+    on_tile: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Apply an operation tile by tile: memory is bounded by the tile, not by the picture.
+
+    Args:
+        function: (C, h, w) to (D, h, w), any h and w.
+        planes: (C, H, W).
+        tile: As in `tiles`, like ``halo``, ``blend`` and ``align``.
+        halo: See ``tile``.
+        blend: See ``tile``.
+        align: See ``tile``.
+        on_tile: Called with the pixels written after each tile.
+
+    Returns:
+        (D, H, W).
+    """
+    result: Tensor | None = None
+    height, width = planes.shape[-2:]
+    for piece in tiles(height, width, tile=tile, halo=halo, blend=blend, align=align):
+        out = function(planes[(slice(None), *piece.read)])[(slice(None), *piece.inside)]
+        if result is None:
+            result = out.new_zeros((out.shape[0], height, width))
+        result[(slice(None), *piece.write)].addcmul_(out, piece.window.to(out))
+        if on_tile is not None:
+            on_tile(piece.window.numel())
+    assert result is not None
+    return result
+
+
+def _spans(size: int, *, tile: int, halo: int, blend: int) -> Iterator[_Span]:
+    """Spans along one axis; a remainder shorter than half a tile joins the last span."""
+    starts = list(range(0, size, tile))
+    if len(starts) > 1 and size - starts[-1] < max(tile // 2, blend):
+        starts.pop()
+    for k, start in enumerate(starts):
+        stop = size if k + 1 == len(starts) else starts[k + 1]
+        first, last = start == 0, stop == size
+        low = start if first else start - blend // 2
+        high = stop if last else min(stop + blend // 2, size)
+        yield _Span(
+            read=slice(max(low - halo, 0), min(high + halo, size)),
+            write=slice(low, high),
+            weights=_weights(high - low, blend=blend, fade_in=not first, fade_out=not last),
+        )
+
+
+def _weights(length: int, *, blend: int, fade_in: bool, fade_out: bool) -> Tensor:
+    """1 in the middle, a straight ramp at faded ends; the ramps of two neighbours add up to 1."""
+    weights = torch.ones(length)
+    ramp = (torch.arange(blend) + 0.5) / max(blend, 1)
+    if fade_in:
+        weights[:blend] *= ramp
+    if fade_out:
+        weights[length - blend :] *= ramp.flip(0)
+    return weights
