@@ -46,9 +46,9 @@ def interpolate(segment: Sequence[SensorNoise], iso: float) -> SensorNoise:
         segment: The measured entries of the segment, sorted by ISO, at least two.
         iso: Between two neighbours of ``segment``.
     """
-    lower = max((entry for entry in segment if entry.iso < iso), key=lambda entry: entry.iso)
-    upper = min((entry for entry in segment if entry.iso > iso), key=lambda entry: entry.iso)
-    fraction = math.log(iso / lower.iso) / math.log(upper.iso / lower.iso)
+    lower = max((entry for entry in segment if entry.setting < iso), key=lambda entry: entry.setting)
+    upper = min((entry for entry in segment if entry.setting > iso), key=lambda entry: entry.setting)
+    fraction = math.log(iso / lower.setting) / math.log(upper.setting / lower.setting)
     place = _Place(lower, upper, segment, fraction)
     gains = {name: _gain(place, name) for name in lower.planes}
     planes = {name: _plane(place, name, gains[name], iso) for name in lower.planes}
@@ -70,15 +70,17 @@ def interpolate(segment: Sequence[SensorNoise], iso: float) -> SensorNoise:
         exposure_s=_common_exposure(place),
         segment=lower.segment,
         origin="interpolated",
-        notes=(f"Interpolated between ISO {lower.iso:g} and ISO {upper.iso:g} of one conversion-gain segment.",),
+        notes=(
+            f"Interpolated between ISO {lower.setting:g} and ISO {upper.setting:g} of one conversion-gain segment.",
+        ),
     )
 
 
 def _plane(place: _Place, name: str, gain: Estimate | None, iso: float) -> PlaneNoise:
-    abscissae = [_abscissa(entry.planes[name].gain, entry.iso) for entry in place.segment]
+    abscissae = [_abscissa(entry.planes[name].gain, entry.setting) for entry in place.segment]
     if any(entry.planes[name].gain is None for entry in place.segment):
         # Darks only somewhere: K is proportional to ISO, so ISO itself serves as the abscissa of the law.
-        abscissae, target = [entry.iso for entry in place.segment], iso
+        abscissae, target = [entry.setting for entry in place.segment], iso
     else:
         target = _abscissa(gain, iso)
 
@@ -107,7 +109,7 @@ def _gain(place: _Place, name: str) -> Estimate | None:
     low, high = place.lower.planes[name].gain, place.upper.planes[name].gain
     if low is None or high is None:
         return None
-    logs = np.log([_abscissa(entry.planes[name].gain, entry.iso) / entry.iso for entry in known])
+    logs = np.log([_abscissa(entry.planes[name].gain, entry.setting) / entry.setting for entry in known])
     misfit = float(np.std(logs, ddof=1))
     value = low.value ** (1 - place.fraction) * high.value**place.fraction
     return _estimate(value, _relative(low, high), misfit, "log-linear in ISO")
@@ -116,7 +118,11 @@ def _gain(place: _Place, name: str) -> Estimate | None:
 def _dark_noise(
     place: _Place, get: Callable[[SensorNoise], Estimate], abscissae: Sequence[float], target: float
 ) -> Estimate:
-    """``s1^2 + (K s0)^2`` fitted to the segment, or log-log interpolation where it has only two ISOs."""
+    """``s1^2 + (K s0)^2`` fitted to the segment, or log-log interpolation where it has only two ISOs.
+
+    The law is carried through the neighbours: what it misses at them is interpolated, so that a measured ISO is met
+    exactly and nothing jumps beside it.
+    """
     values = np.array([get(entry).value for entry in place.segment])
     if len(values) < _ISOS_FOR_LAW or not (values > 0).all():
         return _log_mean(place, get)
@@ -127,7 +133,8 @@ def _dark_noise(
     (post, pre), _ = nnls(design, np.ones_like(values))
     law = np.sqrt(post + pre * gains**2)
     misfit = float(np.sqrt(np.sum(np.log(law / values) ** 2) / (len(values) - 2)))
-    value = math.sqrt(post + pre * target**2)
+    missed = np.interp(math.log(target), np.log(gains), np.log(values / law))
+    value = math.sqrt(post + pre * target**2) * math.exp(missed)
     return _estimate(value, _relative(get(place.lower), get(place.upper)), misfit, "s1^2 + (K s0)^2")
 
 
@@ -204,8 +211,8 @@ def _line_abscissae(
 ) -> tuple[list[float], float]:
     """Mean K over the planes for every entry and for the asked ISO; ISO itself where a gain is not known."""
     if any(plane.gain is None for entry in segment for plane in entry.planes.values()):
-        return [entry.iso for entry in segment], iso
-    means = [float(np.mean([_abscissa(p.gain, e.iso) for p in e.planes.values()])) for e in segment]
+        return [entry.setting for entry in segment], iso
+    means = [float(np.mean([_abscissa(p.gain, e.setting) for p in e.planes.values()])) for e in segment]
     return means, float(np.mean([_abscissa(gain, iso) for gain in gains.values()]))
 
 

@@ -49,7 +49,7 @@ def merge_profiles(profiles: Sequence[CameraProfile]) -> CameraProfile:
     by_iso: dict[float, list[SensorNoise]] = {}
     for profile in profiles:
         for entry in profile.entries:
-            by_iso.setdefault(entry.iso, []).append(entry)
+            by_iso.setdefault(entry.setting, []).append(entry)
     entries = tuple(_merge_entries(by_iso[iso]) for iso in sorted(by_iso))
     return first.model_copy(
         update={

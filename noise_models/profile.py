@@ -51,21 +51,21 @@ class CameraProfile(Model):
 
     @model_validator(mode="after")
     def _sorted_and_alike(self) -> Self:
-        isos = [entry.iso for entry in self.entries]
+        isos = [entry.setting for entry in self.entries]
         if isos != sorted(set(isos)):
             raise ValueError(f"entries must be sorted by ISO, none twice; they are {isos}.")
         planes = set(Cfa.parse(self.cfa).plane_names)
         for entry in self.entries:
             if set(entry.planes) != planes:
                 raise ValueError(
-                    f"The entry of ISO {entry.iso:g} has planes {sorted(entry.planes)}, not {sorted(planes)}."
+                    f"The entry of ISO {entry.setting:g} has planes {sorted(entry.planes)}, not {sorted(planes)}."
                 )
         return self
 
     @property
     def isos(self) -> tuple[float, ...]:
         """The ISO settings that were measured."""
-        return tuple(entry.iso for entry in self.entries)
+        return tuple(entry.setting for entry in self.entries)
 
     def at(self, iso: float) -> SensorNoise:
         """The noise at one ISO: the measured entry, or the law between two ISOs of one conversion-gain segment.
@@ -77,14 +77,14 @@ class CameraProfile(Model):
             NoProfileForIso: outside the measured range, or across a step of the conversion gain.
         """
         for entry in self.entries:
-            if entry.iso == iso:
+            if entry.setting == iso:
                 return entry
         if not self.isos[0] < iso < self.isos[-1]:
             raise NoProfileForIso(self._refusal(iso, "it lies outside the measured range"))
-        lower = max((entry for entry in self.entries if entry.iso < iso), key=lambda entry: entry.iso)
-        upper = min((entry for entry in self.entries if entry.iso > iso), key=lambda entry: entry.iso)
+        lower = max((entry for entry in self.entries if entry.setting < iso), key=lambda entry: entry.setting)
+        upper = min((entry for entry in self.entries if entry.setting > iso), key=lambda entry: entry.setting)
         if lower.segment != upper.segment:
-            step = f"the conversion gain changes between ISO {lower.iso:g} and ISO {upper.iso:g}"
+            step = f"the conversion gain changes between ISO {lower.setting:g} and ISO {upper.setting:g}"
             raise NoProfileForIso(self._refusal(iso, step))
         return interpolate([entry for entry in self.entries if entry.segment == lower.segment], iso)
 

@@ -167,7 +167,7 @@ class SensorNoise(Model):
     """The noise of one sensor at one ISO.
 
     Attributes:
-        iso: As the file states it.
+        iso: As the file states it; None where it does not (never inside a profile, see `setting`).
         planes: Plane name -> noise; the names of `Cfa.plane_names`.
         row_noise_dn: Std of the temporal offset common to one row [DN].
         column_noise_dn: The same of one column [DN].
@@ -181,7 +181,7 @@ class SensorNoise(Model):
         notes: What a user should know, one sentence each.
     """
 
-    iso: Annotated[FiniteFloat, Field(gt=0.0, le=1e8)]
+    iso: Annotated[FiniteFloat, Field(gt=0.0, le=1e8)] | None
     planes: dict[str, PlaneNoise]
     row_noise_dn: Estimate
     column_noise_dn: Estimate | None = None
@@ -201,6 +201,17 @@ class SensorNoise(Model):
         if self.row_noise_dn.value < 0 or (self.column_noise_dn is not None and self.column_noise_dn.value < 0):
             raise ValueError("Row and column noise are standard deviations and cannot be negative.")
         return self
+
+    @property
+    def setting(self) -> float:
+        """The ISO, where there must be one.
+
+        Raises:
+            ProfileError: the file that this noise was estimated from does not state its ISO.
+        """
+        if self.iso is None:
+            raise ProfileError("This noise was estimated from a file that does not state its ISO. Pass the ISO.")
+        return self.iso
 
     def line_variance(self) -> float:
         """Variance [DN^2] that whole rows and columns have in common."""

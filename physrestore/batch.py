@@ -132,7 +132,7 @@ def _one(
         return outcome
     report = None if progress is None else (lambda share: progress(job, share))
     result = restore(frame, chosen.noise, method=settings.method, strength=settings.strength, progress=report)
-    write_result(
+    metadata = write_result(
         job.target,
         frame,
         result,
@@ -142,7 +142,8 @@ def _one(
         overwrite=overwrite,
         protect=originals,
     )
-    return replace(outcome, status=Status.RESTORED, numbers=result.numbers)
+    told = () if metadata is None or metadata.copied else (metadata.detail,)
+    return replace(outcome, status=Status.RESTORED, numbers=result.numbers, notes=(*outcome.notes, *told))
 
 
 def _finished(job: Job, settings: Settings) -> bool:

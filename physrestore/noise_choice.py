@@ -1,20 +1,24 @@
 """Which noise a frame is restored with, and where that knowledge comes from.
 
 The order (docs/decisions/0005): a profile given by the user; the file's own DNG NoiseProfile; a profile of this camera
-in the user's folder; an estimate from the file itself. Another camera's profile is never borrowed.
+in the user's folder; a published profile of this camera; an estimate from the file itself. Another camera's profile is
+never borrowed.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from noise_models.calibration.single_photo import NotIdentifiable, estimate_from_frame
-from noise_models.errors import NoProfileForIso, ProfileError
+from noise_models.errors import ProfileError
 from noise_models.frame import RawFrame
+from noise_models.interchange.dng import noise_from_tag
 from noise_models.profile import CameraProfile
-from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Estimate, PlaneNoise, SensorNoise
+from noise_models.published import published_profiles
+from noise_models.sensor import SensorNoise
 from noise_models.store import read_profile
 
 PROFILE_ENDING = ".pnoise.json"
@@ -27,7 +31,7 @@ class ChosenNoise:
     Attributes:
         noise: At the frame's ISO.
         origin: One sentence for the user: where it comes from and how sure it is.
-        trust: "calibrated", "stated" (by the file), or "good", "fair", "poor" for an estimate.
+        trust: "calibrated", "stated" (by the file), "published", or "good", "fair", "poor" for an estimate.
         notes: Reasons and remarks, one sentence each.
     """
 
@@ -43,7 +47,7 @@ def choose_noise(frame: RawFrame, *, given: CameraProfile | None = None, folder:
     Args:
         frame: The frame.
         given: A profile that the user named; it must fit, nothing else is tried.
-        folder: The user's profile folder; None or a missing one: none.
+        folder: The user's profile folder; None or a missing one: none. A malformed profile in it is an error.
 
     Raises:
         ProfileError: ``given`` is of another camera or array, or the file does not state its ISO.
@@ -53,15 +57,15 @@ def choose_noise(frame: RawFrame, *, given: CameraProfile | None = None, folder:
     if given is not None:
         return _from_profile(frame, given, "the given profile")
     if frame.noise_profile is not None:
-        return _from_tag(frame)
-    for path in _profiles_in(folder):
-        profile = read_profile(path)
+        return _from_tag(frame, frame.noise_profile)
+    missed: list[str] = []
+    for name, profile in _known_profiles(folder):
         if _same_camera(frame, profile):
             try:
-                return _from_profile(frame, profile, f"{path.name} in the profile folder")
-            except NoProfileForIso as miss:
-                return _estimated(frame, (f"{path.name} was not used: {miss}",))
-    return _estimated(frame, ())
+                return _from_profile(frame, profile, name)
+            except ProfileError as miss:
+                missed.append(f"{name} was not used: {miss}")
+    return _estimated(frame, tuple(missed))
 
 
 def _from_profile(frame: RawFrame, profile: CameraProfile, name: str) -> ChosenNoise:
@@ -77,40 +81,19 @@ def _from_profile(frame: RawFrame, profile: CameraProfile, name: str) -> ChosenN
         )
     noise = profile.at(frame.shot.iso)
     if any(plane.gain is None for plane in noise.planes.values()):
-        raise ProfileError(f"{name} has no gain at ISO {noise.iso:g}: made from darks only. Calibrate with flats.")
+        raise ProfileError(f"{name} has no gain at ISO {noise.setting:g}: made from darks only. Calibrate with flats.")
     how = "measured" if noise.origin == "measured" else noise.origin
+    published = bool(profile.provenance.source)
     return ChosenNoise(
         noise=noise,
-        origin=f"{name} ({how} at ISO {noise.iso:g})",
-        trust="calibrated",
-        notes=noise.notes,
+        origin=f"{name} ({how} at ISO {noise.setting:g})",
+        trust="published" if published else "calibrated",
+        notes=(*profile.notes, *noise.notes),
     )
 
 
-def _from_tag(frame: RawFrame) -> ChosenNoise:
-    """DNG NoiseProfile: variance(x) = S x + O per colour plane (DNG 1.7, tag 51041)."""
-    assert frame.noise_profile is not None
-    pairs = frame.noise_profile
-    planes = {}
-    for name in frame.cfa.plane_names:
-        channel = "RGB".find(name[0])
-        slope, offset = pairs[channel] if len(pairs) == 3 and channel >= 0 else pairs[0]
-        i, j = frame.cfa.sites(name)[0]
-        scale = float(frame.white_level[i, j] - frame.black_level[i, j])
-        how = "DNG NoiseProfile tag"
-        read = max(offset * scale**2 - QUANTISATION_VARIANCE_DN2, 0.0) ** 0.5
-        planes[name] = PlaneNoise(
-            gain=Estimate(value=slope * scale, method=how),
-            read_noise_dn=Estimate(value=read, method=how),
-            black_level_dn=Estimate(value=float(frame.black_level[i, j]), method="file"),
-        )
-    noise = SensorNoise(
-        iso=frame.shot.iso or 1.0,
-        planes=planes,
-        row_noise_dn=Estimate(value=0.0, method="not stated by the file"),
-        origin="nominal",
-        notes=("The file states shot and read noise only: row noise and hot pixels are not described.",),
-    )
+def _from_tag(frame: RawFrame, pairs: Sequence[tuple[float, float]]) -> ChosenNoise:
+    noise = noise_from_tag(pairs, cfa=frame.cfa, black=frame.black_level, white=frame.white_level, iso=frame.shot.iso)
     return ChosenNoise(
         noise=noise, origin="the file's DNG NoiseProfile (no uncertainty stated)", trust="stated", notes=noise.notes
     )
@@ -129,8 +112,13 @@ def _estimated(frame: RawFrame, notes: tuple[str, ...]) -> ChosenNoise:
     return ChosenNoise(noise=estimate.noise, origin=origin, trust=estimate.trust, notes=notes + estimate.reasons)
 
 
-def _profiles_in(folder: Path | None) -> list[Path]:
-    return [] if folder is None or not folder.is_dir() else sorted(folder.glob(f"*{PROFILE_ENDING}"))
+def _known_profiles(folder: Path | None) -> Iterator[tuple[str, CameraProfile]]:
+    """The user's own profiles, then the published ones, each with the name to tell the user."""
+    if folder is not None and folder.is_dir():
+        for path in sorted(folder.glob(f"*{PROFILE_ENDING}")):
+            yield f"{path.name} in the profile folder", read_profile(path)
+    for profile in published_profiles():
+        yield f"the published profile of {profile.model}, {profile.provenance.source}", profile
 
 
 def _same_camera(frame: RawFrame, profile: CameraProfile) -> bool:

@@ -6,14 +6,17 @@ import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from noise_models.frame import RawFrame, tile_to
 from physrestore.demosaic import demosaic
 from physrestore.output.arrays import write_npz
 from physrestore.output.dng import write_cfa_dng, write_linear_dng
+from physrestore.output.metadata import MetadataCopy
 from physrestore.output.preview import before_after_png
 from physrestore.output.record import read_history
 from physrestore.output.tiff import write_linear_tiff
@@ -34,6 +37,15 @@ class OutputKind(StrEnum):
         return {OutputKind.TIFF: ".tif", OutputKind.NPZ: ".npz"}.get(self, ".dng")
 
 
+class _About(TypedDict):
+    """What every format is told alike."""
+
+    history: str
+    metadata_from: Path | None
+    overwrite: bool
+    protect: tuple[Path, ...]
+
+
 def preview_path(target: Path) -> Path:
     """Where the before/after picture of a result goes."""
     return target.with_name(f"{target.stem}_preview.png")
@@ -49,7 +61,7 @@ def write_result(
     preview: bool = False,
     overwrite: bool = False,
     protect: Iterable[Path] = (),
-) -> None:
+) -> MetadataCopy | None:
     """Write a restoration; the picture comes last, so that its presence means that all is there.
 
     Args:
@@ -62,6 +74,9 @@ def write_result(
         overwrite: Replace results that exist.
         protect: Originals that must never be written to, whatever path leads to them.
 
+    Returns:
+        What became of the source's metadata; None for an npz, which has no place for them.
+
     Raises:
         OutputExists: the target exists and ``overwrite`` is false.
         UnsafeOutput: the target is an original, by name or by link.
@@ -72,35 +87,38 @@ def write_result(
     target.parent.mkdir(parents=True, exist_ok=True)
     if preview:
         before_after_png(preview_path(target), frame, result.mosaic, overwrite=True, protect=protect)
+    about: _About = {
+        "history": history,
+        "metadata_from": frame.source.path,
+        "overwrite": overwrite,
+        "protect": protect,
+    }
     match kind:
         case OutputKind.CFA_DNG:
-            write_cfa_dng(
+            return write_cfa_dng(
                 target,
                 frame,
                 result.mosaic,
                 noise_profile=result.noise_profile,
                 noise_reduction=result.strength / 100.0,
-                history=history,
-                metadata_from=frame.source.path,
-                overwrite=overwrite,
-                protect=protect,
+                **about,
             )
         case OutputKind.LINEAR_DNG:
-            write_linear_dng(target, frame, _rgb(frame, result), history=history, overwrite=overwrite, protect=protect)
+            share = result.strength / 100.0
+            return write_linear_dng(target, frame, _rgb(frame, result), noise_reduction=share, **about)
         case OutputKind.TIFF:
-            write_linear_tiff(target, _rgb(frame, result), history=history, overwrite=overwrite, protect=protect)
+            return write_linear_tiff(target, _rgb(frame, result), **about)
         case OutputKind.NPZ:
-            write_npz(
-                target,
-                mosaic=result.mosaic,
-                black_level=frame.black_level,
-                white_level=frame.white_level,
-                cfa=np.array(frame.cfa.name),
-                noise_profile=np.array(result.noise_profile),
-                history=np.array(history),
-                overwrite=overwrite,
-                protect=protect,
-            )
+            arrays: dict[str, NDArray[Any]] = {
+                "mosaic": result.mosaic,
+                "black_level": frame.black_level,
+                "white_level": frame.white_level,
+                "cfa": np.array(frame.cfa.name),
+                "noise_profile": np.array(result.noise_profile),
+                "history": np.array(history),
+            }
+            write_npz(target, overwrite=overwrite, protect=protect, **arrays)
+            return None
 
 
 def read_record(path: Path) -> dict[str, str | float] | None:

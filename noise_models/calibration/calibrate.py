@@ -132,7 +132,8 @@ def _mean_read_noise(entry: SensorNoise) -> Estimate:
 def _proportionality(entries: Sequence[SensorNoise]) -> list[str]:
     """A note for every ISO whose K / ISO is far from the median: digital or extended ISO."""
     ratios = {
-        entry.iso: float(np.mean([p.gain.value for p in entry.planes.values() if p.gain is not None])) / entry.iso
+        entry.setting: float(np.mean([p.gain.value for p in entry.planes.values() if p.gain is not None]))
+        / entry.setting
         for entry in entries
         if all(plane.gain is not None for plane in entry.planes.values())
     }

@@ -97,7 +97,7 @@ class PhotoEstimate:
     evidence: Evidence
 
 
-def estimate_from_frame(frame: RawFrame, *, iso: float | None = None) -> PhotoEstimate:
+def estimate_from_frame(frame: RawFrame) -> PhotoEstimate:
     """Estimate gain, read noise, black level and row noise from a single photograph.
 
     Bayer and monochrome sensors are analysed on four sub-lattices, X-Trans on the 36 of its period (samples six pixels
@@ -106,7 +106,6 @@ def estimate_from_frame(frame: RawFrame, *, iso: float | None = None) -> PhotoEs
 
     Args:
         frame: The photo.
-        iso: ISO to state in the result where the frame does not know its own.
 
     Returns:
         The estimate; its standard errors hold the fit's own error, the disagreement of frequency bands and an allowance
@@ -114,11 +113,7 @@ def estimate_from_frame(frame: RawFrame, *, iso: float | None = None) -> PhotoEs
 
     Raises:
         NotIdentifiable: textured everywhere, too dark, clipped, or too small; carries an upper bound.
-        CalibrationError: neither the frame nor ``iso`` says at which ISO it was taken.
     """
-    iso = iso or frame.shot.iso
-    if not iso:
-        raise CalibrationError("The file does not say its ISO, and a noise profile belongs to one. Pass iso=...")
     masked = measure_optical_black(frame)
     black = _black(frame, masked)
     blocks = block_energies(frame.mosaic, frame.cfa, black, frame.white_level)
@@ -142,7 +137,6 @@ def estimate_from_frame(frame: RawFrame, *, iso: float | None = None) -> PhotoEs
     noise = _sensor_noise(
         frame,
         evidence,
-        iso=iso,
         gains=own_gains,
         gain=gain,
         read=read,
@@ -218,7 +212,6 @@ def _sensor_noise(
     frame: RawFrame,
     evidence: Evidence,
     *,
-    iso: float,
     gains: Mapping[str, Estimate],
     gain: Estimate,
     read: Estimate,
@@ -239,7 +232,7 @@ def _sensor_noise(
             chi2_dof=evidence.law.chi2_dof,
             fit_range_dn=(float(used.min()), float(used.max())),
         )
-    return SensorNoise(iso=float(iso), planes=planes, row_noise_dn=row, origin="estimated", notes=notes)
+    return SensorNoise(iso=frame.shot.iso, planes=planes, row_noise_dn=row, origin="estimated", notes=notes)
 
 
 def _upper_bounds(blocks: BlockEnergies) -> dict[str, float | None]:

@@ -85,7 +85,7 @@ def export_darktable(profile: CameraProfile, *, white: float) -> str:
             dark, one = float(plane.variance(0.0)), float(plane.variance(1.0))
             a.append((one - dark) / scale)
             b.append(dark / scale**2)
-        rows.append({"name": f"{profile.model} iso {entry.iso:g}", "iso": round(entry.iso), "a": a, "b": b})
+        rows.append({"name": f"{profile.model} iso {entry.setting:g}", "iso": round(entry.setting), "a": a, "b": b})
     models = [{"model": profile.model, "comment": "physrestore, raw domain", "profiles": rows}]
     document = {"version": VERSION, "noiseprofiles": [{"maker": profile.make, "models": models}]}
     return json.dumps(document, indent=1)

@@ -73,14 +73,9 @@ def _view(segment: int, entries: list[SensorNoise]) -> EldView:
         log_gain_range=(float(gains.min()), float(gains.max())),
         read=_line(gains, np.log(read)),
         row=_line(gains, np.log(row)) if (row > 0).all() else None,
-        shapes={_iso(e): e.tail.shape.value for e in entries if e.tail.kind == "tukey" and e.tail.shape is not None},
-        colour_bias_dn={_iso(entry): _bias(entry) for entry in entries},
+        shapes={e.setting: e.tail.shape.value for e in entries if e.tail.kind == "tukey" and e.tail.shape is not None},
+        colour_bias_dn={entry.setting: _bias(entry) for entry in entries},
     )
-
-
-def _iso(entry: SensorNoise) -> float:
-    assert entry.iso is not None  # a profile's entries state their ISO
-    return entry.iso
 
 
 def _bias(entry: SensorNoise) -> dict[str, float]:
@@ -92,7 +87,7 @@ def _bias(entry: SensorNoise) -> dict[str, float]:
 def _mean_gain(entry: SensorNoise) -> float:
     gains = [plane.gain.value for plane in entry.planes.values() if plane.gain is not None]
     if len(gains) != len(entry.planes):
-        raise ProfileError(f"ISO {entry.iso:g} has no gain (made from darks only). Calibrate it with flats.")
+        raise ProfileError(f"ISO {entry.setting:g} has no gain (made from darks only). Calibrate it with flats.")
     return math.fsum(gains) / len(gains)
 
 

@@ -44,7 +44,7 @@ def photon_transfer(entry: SensorNoise, seen: IsoEvidence) -> bytes | None:
             x[curve.used], ((total - plane.variance(points.mean_dn)) / error)[curve.used], "o", ms=3, color=colour
         )
     upper.set(xscale="log", yscale="log", ylabel="temporal variance [DN²]")
-    upper.set_title(f"Photon transfer, ISO {entry.iso:g} (crosses: not in the fit)")
+    upper.set_title(f"Photon transfer, ISO {entry.setting:g} (crosses: not in the fit)")
     upper.legend()
     lower.axhspan(-2, 2, color="#dddddd")
     lower.set(xlabel="mean above black [DN] (darks at 1)", ylabel="residual [se]")
@@ -61,7 +61,7 @@ def read_noise_over_iso(calibration: Calibration) -> bytes | None:
     for segment in sorted({entry.segment for entry in entries}):
         part = [entry for entry in entries if entry.segment == segment]
         for name in part[0].planes:
-            isos = [entry.iso for entry in part]
+            isos = [entry.setting for entry in part]
             in_dn = [entry.planes[name].read_noise_dn for entry in part]
             right.plot(isos, [one.value for one in in_dn], "o-", ms=3, color=COLOURS[name])
             in_e = [entry.planes[name].read_noise for entry in part]
@@ -87,7 +87,7 @@ def dark_histogram(entry: SensorNoise, seen: IsoEvidence) -> bytes:
         axes.plot(centre, np.where(density > 0, density, np.nan), "-", lw=1, color=COLOURS[name], label=name)
     axes.plot(centre, stats.norm.pdf(centre), "k--", lw=1, label="normal")
     axes.set(yscale="log", ylim=(1e-7, 1), xlabel="dark difference [standard deviations]", ylabel="density")
-    axes.set_title(f"Shape of the dark noise, ISO {entry.iso:g}: {entry.tail.kind}")
+    axes.set_title(f"Shape of the dark noise, ISO {entry.setting:g}: {entry.tail.kind}")
     axes.legend()
     return _png(figure)
 
@@ -103,7 +103,7 @@ def line_spectra(entry: SensorNoise, seen: IsoEvidence) -> bytes:
         seen_at = (frequency > 0) & (power > power.max() * SPECTRUM_FLOOR)
         axes.plot(frequency[seen_at], power[seen_at], lw=0.8, color=colour, label=label)
     axes.set(yscale="log", xlabel="frequency [cycles per line]", ylabel="power [DN²]")
-    axes.set_title(f"Line noise, ISO {entry.iso:g}: rows {entry.row_noise_dn.value:.3g} DN")
+    axes.set_title(f"Line noise, ISO {entry.setting:g}: rows {entry.row_noise_dn.value:.3g} DN")
     axes.legend()
     return _png(figure)
 
@@ -116,7 +116,7 @@ def dark_map(entry: SensorNoise, seen: IsoEvidence) -> bytes:
     spread = float(np.percentile(np.abs(seen.mean_dark_dn - centre), 98)) or 1.0
     image = axes.imshow(seen.mean_dark_dn, cmap="coolwarm", vmin=centre - spread, vmax=centre + spread)
     figure.colorbar(image, ax=axes, label="DN above black")
-    axes.set(title=f"Mean dark, ISO {entry.iso:g} ({seen.hot_pixels} hot pixels)", xticks=[], yticks=[])
+    axes.set(title=f"Mean dark, ISO {entry.setting:g} ({seen.hot_pixels} hot pixels)", xticks=[], yticks=[])
     return _png(figure)
 
 
@@ -128,7 +128,7 @@ def black_over_frames(entry: SensorNoise, seen: IsoEvidence) -> bytes | None:
     axes = figure.subplots()
     for name, column in zip(entry.planes, seen.frame_means_dn.T, strict=True):
         axes.plot(column, "o-", ms=3, lw=0.8, color=COLOURS[name], label=name)
-    axes.set(xlabel="dark frame", ylabel="mean [DN]", title=f"Black level, ISO {entry.iso:g}")
+    axes.set(xlabel="dark frame", ylabel="mean [DN]", title=f"Black level, ISO {entry.setting:g}")
     axes.legend()
     return _png(figure)
 
@@ -146,9 +146,9 @@ def figures(calibration: Calibration) -> dict[str, bytes]:
     """Every figure as PNG bytes under the name that a file of it should have (without ending)."""
     drawn = {"read_noise_over_iso": read_noise_over_iso(calibration)}
     for entry in calibration.profile.entries:
-        seen = calibration.evidence.get(entry.iso)
+        seen = calibration.evidence.get(entry.setting)
         if seen is not None:
-            drawn |= {f"iso{entry.iso:g}_{name}": draw(entry, seen) for name, draw in PER_ISO.items()}
+            drawn |= {f"iso{entry.setting:g}_{name}": draw(entry, seen) for name, draw in PER_ISO.items()}
     return {name: png for name, png in drawn.items() if png is not None}
 
 

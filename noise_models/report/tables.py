@@ -40,7 +40,7 @@ class Row:
 def rows(profile: CameraProfile) -> list[Row]:
     """Everything a profile knows, ISO by ISO and plane by plane."""
     return [
-        Row(entry.iso, plane, name, symbol, unit, estimate)
+        Row(entry.setting, plane, name, symbol, unit, estimate)
         for entry in profile.entries
         for plane, name, symbol, unit, estimate in _quantities(entry)
         if estimate is not None

@@ -39,12 +39,12 @@ class Check:
 def judge(calibration: Calibration) -> list[Check]:
     """All checks of a calibration, ISO by ISO."""
     return [
-        check for entry in calibration.profile.entries for check in _of_iso(entry, calibration.evidence.get(entry.iso))
+        check for entry in calibration.profile.entries for check in _of_iso(entry, calibration.evidence.get(entry.setting))
     ]
 
 
 def _of_iso(entry: SensorNoise, seen: IsoEvidence | None) -> Iterator[Check]:
-    at = f"ISO {entry.iso:g}"
+    at = f"ISO {entry.setting:g}"
     for name, label in (("gain", "K"), ("read_noise_dn", "read noise")):
         worst = _worst_relative([getattr(plane, name) for plane in entry.planes.values()])
         if worst is not None:
