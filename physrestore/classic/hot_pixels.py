@@ -19,6 +19,8 @@ from noise_models.cfa import Cfa
 ISOLATION = 4.14
 # The range of eight normal values exceeds this once in 200; what lies above is texture, and texture raises the bar.
 FLAT_RANGE = 5.0
+# How much: in foliage, isolated dark gaps are as common as defects are rare, and a defect does little harm there.
+TEXTURE_FACTOR = 2.0
 # A defect's neighbourhood rises by less than this share of its height; a lens spreads far more (a Gaussian of
 # 0.5 pixels, sharper than any lens and filter, still puts 14 % of the peak on the next site).
 SUPPORT_SHARE = 0.08
@@ -51,7 +53,7 @@ def repair_hot_pixels(mosaic: Tensor, cfa: Cfa) -> HotPixelRepair:
     step = cfa.period[0]
     padded = F.pad(mosaic[None, None], (BORDER,) * 4, mode="reflect")[0, 0]  # reflection keeps the Bayer phase
     highest, lowest = _extremes(padded, mosaic.shape, step)
-    bar = (highest - lowest).sub_(FLAT_RANGE).clamp_(min=0).add_(ISOLATION)
+    bar = (highest - lowest).sub_(FLAT_RANGE).clamp_(min=0).mul_(TEXTURE_FACTOR).add_(ISOLATION)
     # Downwards the root stretches the tail of the noise: there the distance counts in units of the noise at the
     # neighbours' level, (z_n^2 - z^2) / 4 electrons over z_n / 2, as it does before stabilisation.
     dead = (lowest - mosaic) * (lowest + mosaic) > 2 * bar * lowest
