@@ -2,7 +2,8 @@
 
 Convention: a CFA is written row by row from the top-left of the *visible* area. "RGGB" means red at
 (0, 0), green at (0, 1) and (1, 0), blue at (1, 1). Planes of a Bayer mosaic are always in the order
-R, G1, G2, B whatever the phase; G1 is the green that shares its rows with red (LibRaw's colour 1).
+R, G1, G2, B whatever the phase; G1 is the green that shares its rows with red (LibRaw's colour 1). Quad-Bayer (every
+colour of a Bayer period as a block of 2x2 sites) has the same planes, but no packed form.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ BAYER_PLANES = ("R", "G1", "G2", "B")
 # cyclic shift, which `Cfa.shifted` makes.
 XTRANS_ROWS = ("GGRGGB", "GGBGGR", "BRGRBG", "GGBGGR", "GGRGGB", "RBGBRG")
 
+# Quad-Bayer with its blocks aligned to the corner; the other 15 shifts are crops of it.
+QUAD_BAYER_ROWS = ("RRGG", "RRGG", "GGBB", "GGBB")
+
 
 @dataclass(frozen=True)
 class Cfa:
@@ -32,30 +36,30 @@ class Cfa:
             sensor is ``("M",)``.
 
     Raises:
-        CfaError: not a Bayer phase, a shift of X-Trans, or monochrome.
+        CfaError: not a Bayer phase, a shift of X-Trans or of quad-Bayer, or monochrome.
     """
 
     rows: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Accept the three kinds of array this package can process, nothing else."""
-        if not (self.is_mono or self.is_bayer or self.is_xtrans):
+        """Accept the four kinds of array this package can process, nothing else."""
+        if not (self.is_mono or self.is_bayer or self.is_xtrans or self.is_quad_bayer):
             given = "/".join(self.rows)
             raise CfaError(
                 f"Not a supported colour filter array: {given!r}. Needed: a Bayer phase "
-                f"({', '.join(BAYER_PHASES)}), X-Trans 6x6, or 'M' for monochrome."
+                f"({', '.join(BAYER_PHASES)}), X-Trans 6x6, quad-Bayer 4x4, or 'M' for monochrome."
             )
 
     @classmethod
     def parse(cls, name: str) -> Cfa:
-        """The CFA of a name: a Bayer phase, ``"M"``, or the 36 letters of an X-Trans period.
+        """The CFA of a name: a Bayer phase, ``"M"``, or the letters of a quad-Bayer (16) or X-Trans (36) period.
 
         >>> Cfa.parse("GRBG").rows
         ('GR', 'BG')
         """
-        side = {1: 1, 4: 2, 36: 6}.get(len(name))
+        side = {1: 1, 4: 2, 16: 4, 36: 6}.get(len(name))
         if side is None:
-            raise CfaError(f"Not a colour filter array: {name!r}. Needed: 1, 4 or 36 letters, e.g. 'RGGB'.")
+            raise CfaError(f"Not a colour filter array: {name!r}. Needed: 1, 4, 16 or 36 letters, e.g. 'RGGB'.")
         return cls(tuple(name[i * side : (i + 1) * side] for i in range(side)))
 
     @property
@@ -65,7 +69,7 @@ class Cfa:
 
     @property
     def period(self) -> tuple[int, int]:
-        """Rows and columns after which the pattern repeats: (1, 1), (2, 2) or (6, 6)."""
+        """Rows and columns after which the pattern repeats: (1, 1), (2, 2), (4, 4) or (6, 6)."""
         return len(self.rows), len(self.rows[0])
 
     @property
@@ -83,6 +87,11 @@ class Cfa:
         """X-Trans in one of its 36 cyclic shifts (18 differ)."""
         return self.rows in _XTRANS_SHIFTS
 
+    @property
+    def is_quad_bayer(self) -> bool:
+        """Quad-Bayer 4x4 in one of its 16 cyclic shifts."""
+        return self.rows in _QUAD_BAYER_SHIFTS
+
     def shifted(self, top: int, left: int) -> Cfa:
         """The CFA seen from ``top`` rows down and ``left`` columns right, as after a crop.
 
@@ -95,7 +104,7 @@ class Cfa:
     @cached_property
     def plane_names(self) -> tuple[str, ...]:
         """Names of the planes that a noise profile tells apart: R, G1, G2, B; R, G, B; or M."""
-        if self.is_bayer:
+        if self.is_bayer or self.is_quad_bayer:
             return BAYER_PLANES
         return ("R", "G", "B") if self.is_xtrans else ("M",)
 
@@ -106,7 +115,7 @@ class Cfa:
         >>> Cfa.parse("GBRG").plane_of_site
         (('G2', 'B'), ('R', 'G1'))
         """
-        if not self.is_bayer:
+        if self.plane_names != BAYER_PLANES:
             return tuple(tuple(row) for row in self.rows)
         return tuple(
             tuple(("G1" if "R" in row else "G2") if colour == "G" else colour for colour in row) for row in self.rows
@@ -175,3 +184,4 @@ def _shift(rows: tuple[str, ...], top: int, left: int) -> tuple[str, ...]:
 
 
 _XTRANS_SHIFTS = frozenset(_shift(XTRANS_ROWS, i, j) for i in range(6) for j in range(6))
+_QUAD_BAYER_SHIFTS = frozenset(_shift(QUAD_BAYER_ROWS, i, j) for i in range(4) for j in range(4))

@@ -35,14 +35,15 @@ _COLOUR_AT_OPPOSITE = (  # red at blue, blue at red
     (0, 0, -1.5, 0, 0),
 )
 
-# Radius of the tent for arrays without a published fixed filter: X-Trans has every colour within 2 sites of any site.
+# Radius of the tent for arrays without a published fixed filter: X-Trans and quad-Bayer have every colour within 2
+# sites of any site.
 _TENT_RADIUS = 2
 
 
 def demosaic(mosaic: Tensor, cfa: Cfa) -> Tensor:
     """Camera RGB from a mosaic by fixed linear interpolation.
 
-    Bayer: Malvar-He-Cutler's gradient-corrected filters. X-Trans: tent-weighted mean of the sites of each colour.
+    Bayer: Malvar-He-Cutler's gradient-corrected filters. X-Trans and quad-Bayer: tent-weighted mean of the sites of each colour.
     Monochrome: the one plane three times. A measured site keeps its own value in every case.
 
     Args:
@@ -89,8 +90,10 @@ def _tent(mosaic: Tensor, cfa: Cfa) -> Tensor:
     kernel = torch.outer(side, side).to(mosaic)[None, None]
     pad = (_TENT_RADIUS,) * 4
     planes = []
-    for name in cfa.plane_names:
-        mask = plane_mask(cfa, name, mosaic)
+    for colour in ("R", "G", "B"):
+        # The greens of quad-Bayer are two planes of one colour.
+        names = [name for name in cfa.plane_names if name.startswith(colour)]
+        mask = torch.stack([plane_mask(cfa, name, mosaic) for name in names]).any(dim=0)
         weight = F.conv2d(F.pad(mask.to(mosaic.dtype), pad), kernel)
         filled = F.conv2d(F.pad(mosaic * mask, pad), kernel) / weight
         planes.append(mosaic.where(mask, filled))

@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from noise_models.cfa import BAYER_PHASES, XTRANS_ROWS, Cfa, plane_mask
+from noise_models.cfa import BAYER_PHASES, QUAD_BAYER_ROWS, XTRANS_ROWS, Cfa, plane_mask
 from physrestore.demosaic import demosaic
 
-ARRAYS = [Cfa.parse(name) for name in BAYER_PHASES] + [Cfa(XTRANS_ROWS), Cfa(XTRANS_ROWS).shifted(2, 5)]
+ARRAYS = [Cfa.parse(name) for name in BAYER_PHASES] + [
+    Cfa(XTRANS_ROWS),
+    Cfa(XTRANS_ROWS).shifted(2, 5),
+    Cfa(QUAD_BAYER_ROWS),
+    Cfa(QUAD_BAYER_ROWS).shifted(3, 1),
+]
 
 
 def mosaic_of(rgb: torch.Tensor, cfa: Cfa) -> torch.Tensor:
