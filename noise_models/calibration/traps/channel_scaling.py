@@ -111,5 +111,11 @@ def _relative(gain: Estimate) -> float:
 
 
 def _difference(first: Comb, second: Comb) -> tuple[float, float]:
-    """Difference of two planes' factors, and what one code more or fewer explains."""
+    """Difference of two planes' factors, and what one code more or fewer explains.
+
+    Two combs of doubled codes are not compared: their factors are known only up to a harmonic. Where planes are
+    scaled, one at least is not.
+    """
+    if max(first.factor, second.factor) < 1.0:
+        return 0.0, AMPLIFIER_SPREAD
     return abs(first.factor - second.factor), first.factor_error + second.factor_error + AMPLIFIER_SPREAD

@@ -4,8 +4,8 @@ A factor g above 1 leaves the share 1 - 1/g of all codes empty, evenly over the 
 code); one below 1 puts two codes into one. The gain K and the rounding error are then those of the scaled codes, and
 the factor adds nothing but clipping.
 
-A sensor that resolves single photoelectrons (read noise below 0.25 e- and a gain of several DN/e-) has a comb of its own,
-with a period of K codes.
+A sensor that resolves single photoelectrons (read noise below 0.25 e- and a gain of several DN/e-) has a comb of its
+own, with a period of K codes.
 
 Source: missing codes of extended ISO settings as shown by J. Kasson (bit shifts of the Nikon D800E).
 """
@@ -81,5 +81,5 @@ def _evidence(plane: str, comb: Comb) -> str:
         )
     return (
         f"{comb.doubled} of {comb.tested} {plane} codes hold more or less than {DOUBLED_FACTOR:g} times what their "
-        f"neighbours predict: a comb as a factor of {comb.factor:.3f} makes it."
+        f"neighbours predict: a comb as a factor of about {comb.factor:.3f} makes it."
     )

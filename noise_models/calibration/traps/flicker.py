@@ -29,6 +29,8 @@ LARGEST_MISMATCH = 0.02
 
 # Row means below this many times their own noise have no logarithm to speak of.
 _SMALLEST_SNR = 20.0
+# Least light of a row [DN]: below, an error of the black level is a large part of it.
+_SMALLEST_LIGHT_DN = 10.0
 _FEWEST_ROWS = 64
 
 
@@ -100,7 +102,7 @@ def log_row_ratio(first: RawFrame, second: RawFrame) -> F64 | None:
     check_alike(first, second)
     a, b = (light(frame).mean(axis=1, dtype=np.float64) for frame in (first, second))
     noise = float(np.std(np.diff(a - b))) / 2.0
-    if len(a) < _FEWEST_ROWS or min(a.min(), b.min()) <= _SMALLEST_SNR * noise:
+    if len(a) < _FEWEST_ROWS or min(a.min(), b.min()) <= max(_SMALLEST_SNR * noise, _SMALLEST_LIGHT_DN):
         return None
     result: F64 = np.log(a / b)
     return result

@@ -24,6 +24,8 @@ BLOCK = 16
 # A frame whose light is below twice its pixel noise cannot tell a dark block (1/16 of that noise) with certainty.
 _SMALLEST_SNR = 2.0
 _MOST_SAMPLES = 1024
+# The least noise that whole codes leave uncertain [DN].
+_CODE_STEP_DN = 1.0
 
 
 def find_masked_rows(flat: RawFrame) -> Finding:
@@ -37,7 +39,7 @@ def find_masked_rows(flat: RawFrame) -> Finding:
     """
     signal = light(flat)
     level, noise = _level_and_noise(signal, flat.cfa.period)
-    if level < _SMALLEST_SNR * noise:
+    if level < _SMALLEST_SNR * max(noise, _CODE_STEP_DN):
         return unjudged(
             TRAP, 1.0, f"Too dark: light of {level:.1f} DN against noise of {noise:.1f} DN.", "Give a brighter flat."
         )
