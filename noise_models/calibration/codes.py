@@ -32,7 +32,7 @@ F64 = NDArray[np.float64]
 # worst phase of 0.4 DN, 1 in 1,000 at 0.3): an assumption about tails, no longer a measurement.
 SMALLEST_STD_DN = 0.4
 # ... and it is refused when it lies below by this many standard errors: a true 0.4 must not be refused by chance.
-_REFUSAL_ERRORS = 4.0
+_REFUSAL_ERRORS = 5.0
 # With a larger relative error of std the likelihood is far from parabolic, and no interval of the form +- z se holds.
 LARGEST_RELATIVE_ERROR = 0.2
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import integrate, stats
 
 from noise_models.calibration.pixel_spread import (
@@ -21,6 +22,7 @@ from noise_models.calibration.tail_shapes import Shape, log_density, tukey_varia
 from noise_models.errors import CalibrationError
 from noise_models.sensor import Estimate
 from tests.noise_models.dark_simulation import darks
+from tests.shared_data import shared
 
 
 def z_of(estimate: Estimate | None, truth: float) -> float:
@@ -282,3 +284,16 @@ def test_single_hits_leave_the_sigma_map() -> None:
 
     assert result.hits == hit.sum()
     assert result.std_dn.max() < 15
+
+
+@pytest.mark.data
+def test_the_emva_reference_darks_are_gaussian_with_three_dn() -> None:
+    folder = shared("calibration/emva1288_003_simulated") / "images"
+    frames = np.stack([np.asarray(Image.open(folder / f"d_000_snap_00{k}.png")) for k in (1, 2)])
+
+    fit = fit_tail(frames)
+
+    # Its makers state 30 e- of dark noise at K = 0.1.
+    assert fit.kind == "gaussian"
+    assert abs(z_of(fit.std, 3.0)) < 5
+    assert fit.std.value == pytest.approx(3.0, rel=5e-3)
