@@ -135,7 +135,7 @@ def _black_level(dark: DarkMeasurement, plane: str, codes: CodeFit | None) -> Es
     # So few frames say little about their own jitter: Student's t makes the 95 % interval as wide as it must be.
     student = float(stats.t.ppf(0.975, max(1, len(values) - 1)) / stats.norm.ppf(0.975))
     error = math.sqrt((student**2 * max(0.0, black_jitter(dark)[0]) + line + pixel) / len(values))
-    value, method = float(values.mean()), f"mean of {len(values)} darks"
+    value, method = float(values.mean()) + dark.black_shift[plane], f"mean of {len(values)} darks, defects excluded"
     if codes is not None:
         value, method = codes.black_dn, "maximum likelihood on dark codes"
     return Estimate(value=value, standard_error=error, method=method)

@@ -18,7 +18,7 @@ from importlib.metadata import version
 import numpy as np
 
 from noise_models.calibration.assemble import black_jitter, iso_evidence, sensor_noise, white_levels
-from noise_models.calibration.dark import measure_darks
+from noise_models.calibration.dark_frames import measure_darks
 from noise_models.calibration.evidence import IsoEvidence
 from noise_models.calibration.flat import measure_flats
 from noise_models.calibration.frames import CalibrationFrame

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from noise_models.calibration.dark import DarkMeasurement
 from noise_models.calibration.frames import CalibrationFrame
-from noise_models.calibration.pairs import light_ratio, measure_site, sublattice
+from noise_models.calibration.pairs import light_ratio, measure_site, site_means, sublattice
 from noise_models.calibration.photon_transfer import CLIPPED_SHARE, TransferPoints, flat_points, join
 from noise_models.calibration.reader import FrameReader
 from noise_models.calibration.spatial import DEFECT_SIGMA, measure_pattern
@@ -96,7 +96,7 @@ def measure_flats(
         light: dict[str, list[float]] = {plane: [] for plane in dark.cfa.plane_names}
         for raw in reader.load(group):
             result.frames += 1
-            means = {plane: _site_means(raw, plane, dark.black(plane, exposure)) for plane in light}
+            means = {plane: site_means(raw, plane, dark.defects) - dark.black(plane, exposure) for plane in light}
             for plane, values in means.items():
                 light[plane].append(float(values.mean()))
             partner = stack.add(raw)
@@ -124,7 +124,7 @@ def _add_pair(
     cfa = dark.cfa
     for plane in cfa.plane_names:
         black = dark.black(plane, exposure_s)
-        clip = _clip_level(result, plane, first, black)
+        clip = _clip_level(result, plane, first, dark, black)
         ratio = _ratio(first, second, plane, dark, black, black_jitter_dn)
         result.ratios.append(ratio)
         if not 1.0 / MISMATCH < ratio < MISMATCH:
@@ -139,6 +139,7 @@ def _add_pair(
                 black=black,
                 clip=clip,
                 ratio=ratio,
+                defects=dark.defects[site],
             )
             for site in cfa.sites(plane)
         ]
@@ -147,15 +148,10 @@ def _add_pair(
         result.points.setdefault(plane, []).append(points)
 
 
-def _site_means(raw: RawFrame, plane: str, black: float) -> F64:
-    period = raw.cfa.period
-    return np.array([sublattice(raw.mosaic, s, period).mean(dtype=np.float64) - black for s in raw.cfa.sites(plane)])
-
-
 def _ratio(
     first: RawFrame, second: RawFrame, plane: str, dark: DarkMeasurement, black: float, black_jitter_dn: float
 ) -> float:
-    a, b = (_site_means(frame, plane, black) for frame in (first, second))
+    a, b = (site_means(frame, plane, dark.defects) - black for frame in (first, second))
     sites = first.cfa.sites(plane)
     one, two = (sublattice(frame.mosaic, sites[0], first.cfa.period)[::_STRIDE] for frame in (first, second))
     spread = float(np.var(one.astype(np.float64) - two)) / (one.size * _STRIDE * len(sites))
@@ -163,10 +159,11 @@ def _ratio(
     return light_ratio(a, b, math.sqrt(spread + 2.0 * (line + black_jitter_dn**2)))
 
 
-def _clip_level(result: FlatMeasurement, plane: str, frame: RawFrame, black: float) -> float:
+def _clip_level(result: FlatMeasurement, plane: str, frame: RawFrame, dark: DarkMeasurement, black: float) -> float:
     """The level at and above which this plane is clipped: the file's white level, or a lower pile of codes."""
     white = min(float(frame.white_level[site]) for site in frame.cfa.sites(plane))
-    codes = np.concatenate([sublattice(frame.mosaic, s, frame.cfa.period).ravel() for s in frame.cfa.sites(plane)])
+    sites = frame.cfa.sites(plane)
+    codes = np.concatenate([sublattice(frame.mosaic, s, frame.cfa.period)[~dark.defects[s]] for s in sites])
     counts = np.bincount(codes)
     top = len(counts) - 1
     piled = counts[top] > _PILE_SHARE * codes.size and top > black + _PILE_ABOVE * (white - black)
@@ -196,7 +193,10 @@ def _add_prnu(
         weights = points.relative_error**-2.0
         temporal = float(np.average(points.variance_dn2, weights=weights)) + QUANTISATION_VARIANCE_DN2
         temporal_error = temporal / math.sqrt(float(weights.sum()))
-        patterns = [measure_pattern(stack.site(s, dark.cfa.period), detrend=True) for s in dark.cfa.sites(plane)]
+        patterns = [
+            measure_pattern(stack.site(s, dark.cfa.period), detrend=True, exclude=dark.defects[s])
+            for s in dark.cfa.sites(plane)
+        ]
         spatial = float(np.mean([pattern.variance for pattern in patterns]))
         brightest = max(float(pattern.tile_means.max()) for pattern in patterns)
         if brightest + DEFECT_SIGMA * math.sqrt(temporal + spatial) > result.clip[plane]:

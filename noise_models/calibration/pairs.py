@@ -9,17 +9,22 @@ and with it the variance, changes over the frame.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from noise_models.calibration.defects import mean_without
+from noise_models.cfa import Cfa
 from noise_models.errors import CalibrationError
+from noise_models.frame import RawFrame
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 U16 = NDArray[np.uint16]
+Bool = NDArray[np.bool_]
 
 # Side of a tile in sites of one colour: 1,024 differences give a variance to 4 %, and light that a lens or a screen
 # leaves uneven changes little over it.
@@ -41,8 +46,8 @@ class SitePair:
         variance: Temporal variance of one pixel [DN^2], rounding included, line noise excluded, per tile (th, tw).
         fourth: Mean fourth power of the difference in units of ``variance`` squared: 3 times that for a Gaussian, per
             tile.
-        count: Unclipped sites per tile.
-        clipped: Share of clipped sites per tile.
+        count: Measured sites per tile: neither clipped nor defective.
+        clipped: Share of clipped sites per tile, defects not counted.
         dof_share: Degrees of freedom that line removal leaves, as a share of the sites.
         residual: The difference with line means removed (h, w) float32 [DN]; variance twice that of one frame.
         row_means: Line means of the difference, one a row of the sub-lattice [DN].
@@ -63,6 +68,17 @@ class SitePair:
 def sublattice(mosaic: U16, site: tuple[int, int], period: tuple[int, int]) -> U16:
     """The sites of a mosaic that share one place in the CFA period: a view, (h, w)."""
     return mosaic[site[0] :: period[0], site[1] :: period[1]]
+
+
+def all_sites(cfa: Cfa) -> list[tuple[int, int]]:
+    """Every place of the CFA period, plane by plane."""
+    return [site for plane in cfa.plane_names for site in cfa.sites(plane)]
+
+
+def site_means(raw: RawFrame, plane: str, defects: Mapping[tuple[int, int], Bool]) -> F64:
+    """Mean of every CFA site of a plane [DN], defects left out."""
+    period = raw.cfa.period
+    return np.array([mean_without(sublattice(raw.mosaic, s, period), defects.get(s)) for s in raw.cfa.sites(plane)])
 
 
 def tile_edges(length: int, side: int = TILE) -> NDArray[np.intp]:
@@ -89,7 +105,9 @@ def light_ratio(first: F64, second: F64, error: float) -> float:
     return a / b
 
 
-def measure_site(first: U16, second: U16, *, black: float, clip: float, ratio: float = 1.0) -> SitePair:
+def measure_site(
+    first: U16, second: U16, *, black: float, clip: float, ratio: float = 1.0, defects: Bool | None = None
+) -> SitePair:
     """Temporal noise of one CFA site from two frames.
 
     Args:
@@ -98,6 +116,7 @@ def measure_site(first: U16, second: U16, *, black: float, clip: float, ratio: f
         black: Black level [DN].
         clip: Level [DN] at and above which a site counts as clipped.
         ratio: Light of the first frame over that of the second; both are scaled to their geometric mean.
+        defects: (h, w), True: leave the site out.
 
     Raises:
         CalibrationError: the area is too small to remove its line means.
@@ -107,12 +126,14 @@ def measure_site(first: U16, second: U16, *, black: float, clip: float, ratio: f
         raise CalibrationError(
             f"Frames are too small: {height} x {width} sites of one colour, needed {SMALLEST_SIDE} x {SMALLEST_SIDE}."
         )
-    masked = (first >= clip) | (second >= clip)
+    clipped = (first >= clip) | (second >= clip)
+    masked = clipped if defects is None else clipped | defects
     root = math.sqrt(ratio)
     a = (first.astype(np.float32) - np.float32(black)) / np.float32(root)
     b = (second.astype(np.float32) - np.float32(black)) * np.float32(root)
     rows, columns = tile_edges(height), tile_edges(width)
     count = _tile_sum(~masked, rows, columns)
+    lost = _tile_sum(clipped if defects is None else clipped & ~defects, rows, columns)
     size = np.outer(np.diff([*rows, height]), np.diff([*columns, width])).astype(np.float64)
     mean = _tile_sum(np.where(masked, 0, a + b), rows, columns) / np.maximum(2.0 * count, 1.0)
     residual, row_means, column_means = remove_lines(np.where(masked, np.float32(0), a - b))
@@ -127,7 +148,7 @@ def measure_site(first: U16, second: U16, *, black: float, clip: float, ratio: f
         variance=_undo_line_removal(raw, np.diff([*rows, height]), np.diff([*columns, width])) / scale,
         fourth=_tile_sum(squared**2, rows, columns) / np.maximum(count, 1.0) / (scale * dof_share) ** 2,
         count=count,
-        clipped=1.0 - count / size,
+        clipped=lost / size,
         dof_share=dof_share,
         residual=residual,
         row_means=row_means,

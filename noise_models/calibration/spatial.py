@@ -19,6 +19,8 @@ _MAD_TO_STD = 1.4826
 # A site beyond this many robust standard deviations of its neighbourhood is a defect, not part of the non-uniformity.
 # Among 24 million normal sites one in twenty sets would show a single false one.
 DEFECT_SIGMA = 6.0
+# Defects are looked for again after those found have left the tile's mean and slope.
+_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -46,37 +48,56 @@ class Pattern:
     count: int
 
 
-def measure_pattern(mean_frame: F32, *, detrend: bool) -> Pattern:
+def measure_pattern(mean_frame: F32, *, detrend: bool, exclude: Bool | None = None) -> Pattern:
     """Spatial variance of one site's mean frame.
 
     Args:
         mean_frame: Mean over frames of one CFA site (h, w) [DN].
         detrend: Remove a plane from every tile (flats: light that falls off), not only its mean.
+        exclude: (h, w), True: known to be a defect.
     """
     side = min(TILE, *mean_frame.shape)
     rows, columns = mean_frame.shape[0] // side, mean_frame.shape[1] // side
     tiles = mean_frame[: rows * side, : columns * side].reshape(rows, side, columns, side).astype(np.float64)
-    means = tiles.mean(axis=(1, 3), keepdims=True)
-    residual = tiles - means
-    lost = 1
-    if detrend:
-        residual -= _planes(residual)
-        lost = 3
-    scale = _MAD_TO_STD * float(np.median(np.abs(residual)))
-    # A mean frame of whole numbers can have a MAD of zero; one step of it is then the scale.
-    limit = DEFECT_SIGMA * max(scale, _smallest_step(residual))
-    keep = np.abs(residual) <= limit
-    variance, error = _moments(residual, keep, share=1.0 - lost / side**2)
+    known = np.zeros(tiles.shape, dtype=bool)
+    if exclude is not None:
+        known = exclude[: rows * side, : columns * side].reshape(tiles.shape)
+    # From the median: one hot site would shift the mean of its tile, and with it all its neighbours.
+    start = tiles - np.median(tiles, axis=(1, 3), keepdims=True)
+    keep = ~known
+    for _ in range(_ROUNDS):
+        residual = _centred(start, keep, detrend=detrend)
+        scale = _MAD_TO_STD * float(np.median(np.abs(residual)))
+        # A mean frame of whole numbers can have a MAD of zero; one step of it is then the scale.
+        limit = DEFECT_SIGMA * max(scale, _smallest_step(residual[keep]))
+        keep = (np.abs(residual) <= limit) & ~known
+    residual = _centred(start, keep, detrend=detrend)
+    variance, error = _moments(residual, keep, share=1.0 - (3 if detrend else 1) / side**2)
+    means = _kept_mean(tiles, keep)[:, 0, :, 0]
     return Pattern(
         variance=variance,
         error=error,
-        tile_means=means[:, 0, :, 0],
+        tile_means=means,
         tile_variance=float(np.var(means, ddof=1)) if means.size > 1 else 0.0,
         pixels_per_tile=side**2,
         defects=residual[~keep],
         limit=limit,
         count=residual.size,
     )
+
+
+def _centred(tiles: F64, keep: Bool, *, detrend: bool) -> F64:
+    """Tiles less the mean of their kept sites, and less the plane through them."""
+    residual: F64 = tiles - _kept_mean(tiles, keep)
+    return residual - _planes(np.where(keep, residual, 0.0)) if detrend else residual
+
+
+def _kept_mean(tiles: F64, keep: Bool) -> F64:
+    """Mean of the kept sites of every tile (rows, 1, columns, 1); of all where a tile keeps none."""
+    count = keep.sum(axis=(1, 3), keepdims=True)
+    kept = np.where(keep, tiles, 0.0).sum(axis=(1, 3), keepdims=True) / np.maximum(count, 1)
+    result: F64 = np.where(count > 0, kept, tiles.mean(axis=(1, 3), keepdims=True))
+    return result
 
 
 def _moments(residual: F64, keep: Bool, *, share: float) -> tuple[float, float]:
@@ -102,5 +123,5 @@ def _planes(residual: F64) -> F64:
 
 
 def _smallest_step(residual: F64) -> float:
-    spread = float(residual.std())
+    spread = float(residual.std()) if residual.size else 0.0
     return 0.1 * spread if spread > 0 else 1.0

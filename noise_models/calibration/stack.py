@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
+from noise_models.calibration.defects import mean_without
+from noise_models.cfa import Cfa
 from noise_models.frame import RawFrame
 
 F32 = NDArray[np.float32]
+Bool = NDArray[np.bool_]
 Site = tuple[int, int]
 
 
@@ -18,6 +23,7 @@ class FrameStack:
         frames: Frames added so far.
         waiting: The last frame where it has no partner yet.
         differences: Crops of the first differences per CFA site, for the tails.
+        defects: Sites that the first pair of darks shows to be defective, per CFA site; empty for flats.
     """
 
     def __init__(self) -> None:
@@ -25,6 +31,7 @@ class FrameStack:
         self.frames = 0
         self.waiting: RawFrame | None = None
         self.differences: list[dict[Site, F32]] = []
+        self.defects: dict[Site, Bool] = {}
 
     def add(self, raw: RawFrame) -> RawFrame | None:
         """Add a frame; returns its partner where it completes a pair."""
@@ -42,3 +49,9 @@ class FrameStack:
         assert self._total is not None
         part = self._total[site[0] :: period[0], site[1] :: period[1]]
         return (part / np.float64(self.frames)).astype(np.float32)
+
+    def plane_mean(self, plane: str, cfa: Cfa, defects: Mapping[Site, Bool]) -> float:
+        """Mean of one plane [DN] over all frames and the sites that are no defects."""
+        return float(
+            np.mean([mean_without(self.site(site, cfa.period), defects.get(site)) for site in cfa.sites(plane)])
+        )

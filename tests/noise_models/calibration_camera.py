@@ -13,7 +13,7 @@ from noise_models.frame import RawFrame, Shot
 
 @dataclass
 class Camera:
-    """True parameters, in the units of `SensorNoise`; PRNU and DSNU maps are drawn once."""
+    """True parameters, in the units of `SensorNoise`; the maps of PRNU, DSNU and hot pixels are drawn once."""
 
     gain: float = 1.0
     read: float = 4.0
@@ -23,6 +23,8 @@ class Camera:
     prnu: float = 0.0
     dsnu: float = 0.0
     jitter: float = 0.0
+    hot: float = 0.0
+    hot_excess: float = 800.0
     white: float = 16383.0
     cfa: str = "M"
     shape: tuple[int, int] = (96, 96)
@@ -33,11 +35,14 @@ class Camera:
         self.rng = np.random.default_rng(self.seed)
         self.response = 1.0 + self.prnu * self.rng.standard_normal(self.shape)
         self.fixed = self.dsnu * self.rng.standard_normal(self.shape)
+        lit = self.rng.random(self.shape) < self.hot
+        self.hot_dn = np.where(lit, self.hot_excess * (0.5 + 0.5 * self.rng.exponential(size=self.shape)), 0.0)
 
     def frame(self, light: float | np.ndarray = 0.0, *, exposure_s: float | None = None) -> RawFrame:
         """One exposure to a light given as mean DN above black."""
         height, width = self.shape
-        electrons = self.rng.poisson(np.broadcast_to(light, self.shape) * self.response / self.gain)
+        signal = np.broadcast_to(light, self.shape) * self.response + self.hot_dn
+        electrons = self.rng.poisson(signal / self.gain)
         value = self.gain * electrons + self.black + self.fixed + self.read * self.rng.standard_normal(self.shape)
         value = value + self.row * self.rng.standard_normal((height, 1))
         value = value + self.column * self.rng.standard_normal((1, width)) + self.jitter * self.rng.standard_normal()

@@ -9,11 +9,12 @@ import torch
 
 from noise_models.calibration import calibrate
 from noise_models.calibration.banding import LineNoise
-from noise_models.calibration.dark import measure_darks
+from noise_models.calibration.dark_frames import measure_darks
 from noise_models.calibration.fits import std_from_variance
 from noise_models.calibration.frames import CalibrationFrame
 from noise_models.calibration.group import frames_from
 from noise_models.calibration.reader import FrameReader
+from noise_models.calibration.spatial import measure_pattern
 from noise_models.cfa import XTRANS_ROWS, Cfa
 from noise_models.sensor import Estimate, HotPixels, PlaneNoise, SensorNoise
 from noise_models.simulate import VirtualCamera
@@ -74,6 +75,45 @@ def test_intervals_cover_and_plain_least_squares_does_not() -> None:
     for name, count in hits.items():
         assert abs(count / RUNS - 0.95) < band, f"{name}: {count} of {RUNS}"
     assert naive_hits / RUNS < 0.95 - band
+
+
+def test_hot_pixels_bias_neither_black_level_nor_read_noise() -> None:
+    """Pooled over bodies the bias of both is below a fifth of one interval; plain moments of the same darks fail."""
+    runs = 80
+    z = {"black": [], "read": [], "naive black": [], "naive read": []}
+    for seed in range(runs):
+        camera = Camera(read=4.0, hot=5e-4, hot_excess=800.0, shape=(96, 96), seed=seed)
+        frames = camera.darks(4)
+        plane = calibrate(frames).profile.entries[0].planes["M"]
+        for name, estimate, truth in (
+            ("black", plane.black_level_dn, camera.black),
+            ("read", plane.read_noise_dn, camera.read),
+        ):
+            assert estimate.standard_error is not None
+            z[name].append((estimate.value - truth) / estimate.standard_error)
+        codes = np.stack([frame.load().mosaic for frame in frames]).astype(float)
+        z["naive black"].append((codes.mean() - camera.black) / plane.black_level_dn.standard_error)
+        naive = math.sqrt(np.mean([np.var(codes[i] - codes[i + 1]) / 2 for i in (0, 2)]) - 1 / 12)
+        z["naive read"].append((naive - camera.read) / plane.read_noise_dn.standard_error)
+    for name in ("black", "read"):
+        assert abs(np.mean(z[name])) < SIGMAS / math.sqrt(runs), name
+        assert np.mean(np.abs(z[name]) < 1.96) > 0.95 - 4.0 * math.sqrt(0.95 * 0.05 / runs), name
+        assert np.mean(z[f"naive {name}"]) > 1.0 + SIGMAS / math.sqrt(runs), name
+
+
+def test_an_outlier_spoils_neither_its_neighbours_nor_its_tile() -> None:
+    """Planted error: the mean of a tile with a hot site is not the level of the others."""
+    rng = np.random.default_rng(11)
+    image = rng.standard_normal((256, 256)).astype(np.float32)
+    places = rng.choice(256 * 256, 60, replace=False)
+    image.ravel()[places] += 2000.0
+    pattern = measure_pattern(image, detrend=False)
+    assert len(pattern.defects) == 60
+    assert abs(pattern.variance - 1.0) < SIGMAS * pattern.error
+    assert np.abs(pattern.tile_means).max() < SIGMAS / math.sqrt(pattern.pixels_per_tile)
+    tiles = image.reshape(8, 32, 8, 32)
+    naive = tiles - tiles.mean(axis=(1, 3), keepdims=True)
+    assert np.mean(naive[np.abs(naive) < 10.0] ** 2) > 1.0 + SIGMAS * pattern.error
 
 
 def _ols_covers(camera: Camera) -> bool:
