@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +11,10 @@ from noise_models.cfa import Cfa
 from noise_models.errors import NoProfileForIso
 from noise_models.iso_law import interpolate
 from noise_models.sensor import Model, SensorNoise
+
+if TYPE_CHECKING:
+    from noise_models.dark_library import DarkLibrary
+    from noise_models.sampler import NoiseSampler
 
 
 class FrameRecord(Model):
@@ -87,6 +92,37 @@ class CameraProfile(Model):
             step = f"the conversion gain changes between ISO {lower.setting:g} and ISO {upper.setting:g}"
             raise NoProfileForIso(self._refusal(iso, step))
         return interpolate([entry for entry in self.entries if entry.segment == lower.segment], iso)
+
+    def sampler(
+        self,
+        *,
+        isos: Sequence[float] | None = None,
+        iso_range: tuple[float, float] | None = None,
+        white_level: float | None = None,
+        black_clamp: float = 0.0,
+        draw_uncertainty: bool = False,
+        darks: DarkLibrary | None = None,
+        reparametrised: bool = False,
+    ) -> NoiseSampler:
+        """This camera's noise for batches of clean images; see `ProfileLaw` and `NoiseSampler` for the arguments.
+
+        Raises:
+            NoProfileForIso: an ISO that the profile says nothing about.
+            ProfileError: an unknown gain or white level, or darks that lack an ISO.
+        """
+        # They are built on profiles: not to be imported with them.
+        from noise_models.noise_laws import ProfileLaw
+        from noise_models.sampler import NoiseSampler
+
+        law = ProfileLaw(
+            self,
+            isos=isos,
+            iso_range=iso_range,
+            white_level=white_level,
+            black_clamp=black_clamp,
+            draw_uncertainty=draw_uncertainty,
+        )
+        return NoiseSampler(law, darks=darks, reparametrised=reparametrised)
 
     def _refusal(self, iso: float, reason: str) -> str:
         known = ", ".join(f"{value:g}" for value in self.isos)
