@@ -15,6 +15,7 @@ from noise_models.frame import tile_to
 from noise_models.sensor import SensorNoise
 from noise_models.terms import ReadNoise, RowNoise, ShotNoise
 from physrestore.deepinv_host import load_deepinv
+from physrestore.sendable import SendsGenerator
 
 NoiseModel: Any = load_deepinv().physics.NoiseModel
 
@@ -22,7 +23,7 @@ NoiseModel: Any = load_deepinv().physics.NoiseModel
 PACKED_ROW_GROUPS = (0, 0, 1, 1)
 
 
-class CalibratedNoise(NoiseModel):  # type: ignore[misc]  # deepinv has no types
+class CalibratedNoise(SendsGenerator, NoiseModel):  # type: ignore[misc]  # deepinv has no types
     """Poisson-Gaussian noise with row noise: ``y = x + shot(x) + read + row``, in the units of ``x`` (white is 1).
 
     Parameters may be numbers or tensors of shape (), (B,), (B, C), (B|1, C|1, 1, 1) or (B|1, C|1, H, W). As everywhere
