@@ -24,7 +24,7 @@ from tests import trap_frames as sim
 # K [DN/e-] and read noise [DN] of the bodies that carry a trap.
 GRID = tuple((k, max(r, sim.LEAST_READ_NOISE * k)) for k in (0.2, 0.5, 1.0, 2.0, 4.0, 8.0) for r in (1.0, 3.0, 10.0))
 REPEATS = 2
-CLEAN_BODIES = 100
+CLEAN_BODIES = 200
 CLEAN_TABLES = 400
 SIZE = (512, 512)
 
@@ -110,7 +110,7 @@ def _dark_cases() -> Iterator[Case]:
         yield (
             "black_clamp",
             f"clamp at {sigma:+.1f} sigma",
-            lambda s, k, r, c=sigma: traps.find_black_clamp(sim.clamped(_dark(s, k, r), sim.BLACK + c * r)),
+            lambda s, k, r, c=sigma: _clamped(s, k, r, c),
         )
     for reach in (1, 2):
         yield (
@@ -159,7 +159,8 @@ def _pair_cases() -> Iterator[Case]:
     )
     for step in (1.0, 2.0):
         yield "block_artefacts", f"8 x 8 DCT, step {step:g} sigma", lambda s, k, r, q=step: _transform(s, k, r, q, 8)
-    yield "block_artefacts", "16 x 16 DCT, step 1 sigma", lambda s, k, r: _transform(s, k, r, 1.0, 16)
+    for step in (1.0, 2.0):
+        yield "block_artefacts", f"16 x 16 DCT, step {step:g} sigma", lambda s, k, r, q=step: _transform(s, k, r, q, 16)
 
 
 def _flat_cases() -> Iterator[Case]:
@@ -291,6 +292,11 @@ def _ramp_of(body: sim.Body) -> RawFrame:
     """A scene with every level from black to a quarter of the range."""
     light = np.broadcast_to(np.linspace(0.0, 1.0, body.camera.shape[1])[None, :], body.camera.shape)
     return body.flat(0.25, light=light)
+
+
+def _clamped(seed: int, gain: float, read: float, sigma: float) -> Finding:
+    dark = _dark(seed, gain, read)
+    return traps.find_black_clamp(sim.clamped(dark, float(dark.black_level.mean()) + sigma * read))
 
 
 def _leaking(seed: int, gain: float, read: float, excess: float) -> RawFrame:

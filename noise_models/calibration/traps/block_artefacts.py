@@ -48,7 +48,7 @@ def find_block_artefacts(first: RawFrame, second: RawFrame) -> Finding:
             "Use whole frames below saturation.",
         )
     # 8 and 16 places along two axes; planes are averaged, as codecs treat them alike.
-    limit = student_limit(2 * sum(PERIODS) * 2, PARTS - 1)
+    limit = student_limit(2 * sum(PERIODS) * 2, len(usable) * (PARTS - 1))
     results = []
     for axis, name in ((2, "columns"), (1, "rows")):
         for period in PERIODS:
