@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,9 +20,10 @@ from noise_models.errors import NoiseModelError
 from noise_models.frame import RawFrame
 from noise_models.profile import CameraProfile
 from noise_models.rawfile import Decoder, read_raw
-from physrestore.errors import PhysrestoreError
+from physrestore.errors import OutputExists, PhysrestoreError
 from physrestore.inputs import Job
 from physrestore.noise_choice import ChosenNoise, choose_noise
+from physrestore.output.publish import sweep
 from physrestore.pipeline import Method, restore
 from physrestore.results import OutputKind, preview_path, read_record, write_result
 
@@ -93,6 +95,9 @@ def run(
         progress: Called with the job and the share of it done, 0..1.
     """
     originals = [job.source for job in jobs]
+    for folder in {job.target.parent for job in jobs}:
+        if folder.is_dir() and not dry_run:
+            sweep(folder)  # what a killed run left behind
     with Decoder() as decoder:
         for job in jobs:
             start = time.perf_counter()
@@ -113,8 +118,13 @@ def _one(
     dry_run: bool,
     progress: Callable[[Job, float], None] | None,
 ) -> Outcome:
-    if not overwrite and _finished(job, settings):
-        return Outcome(job.source, job.target, Status.FINISHED, "already there with the same settings")
+    if not overwrite and os.path.lexists(job.target):
+        if _finished(job, settings):
+            return Outcome(job.source, job.target, Status.FINISHED, "already there with the same settings")
+        # Told before the work, not after it; `publish` would refuse as well.
+        raise OutputExists(
+            job.target, "is there already, made from other data or settings. Replace it with --overwrite."
+        )
     frame = read_raw(
         job.source, decoder=decoder, max_megapixels=settings.max_megapixels, allow_damaged=settings.allow_damaged
     )

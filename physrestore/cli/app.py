@@ -29,6 +29,8 @@ def main() -> None:
     """Entry point of ``physrestore``."""
     try:
         app(args=calibrate.spread_path_lists(sys.argv[1:]))
-    except KeyboardInterrupt:
-        note("physrestore: interrupted; finished results are whole and are skipped by the next run.")
-        sys.exit(Exit.INTERRUPTED)
+    except SystemExit as end:
+        # typer turns Ctrl-C into this code without a word.
+        if end.code == Exit.INTERRUPTED:
+            note("physrestore: interrupted; finished results are whole, and the next run skips them.")
+        raise

@@ -1,88 +1,25 @@
 """A thousand damaged files: no crash, no hang, every one a frame with a verdict or a typed error."""
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from noise_models.cfa import XTRANS_ROWS
 from noise_models.errors import DamagedRaw, DecoderCrashed, RawFileError
 from noise_models.frame import Integrity
-from noise_models.integrity import new_raw_image_digest
 from noise_models.rawfile import UNFORESEEN, Decoder, read_raw
-from tests.raw_samples import make_dng, noisy_mosaic
-from tests.shared_data import data_folder
+from tests.raw_mutations import MOSAIC, SEEDS, mutations
 
-MOSAIC = noisy_mosaic()
 CASES = 1000
-FIRST_KB = 1024
-
-
-@dataclass(frozen=True)
-class Seed:
-    data: bytes
-    pixels_at: int  # where the sensor data begin; they reach to the end of the file
-    uncompressed: bool = False
-    digest: bool = False
-
-
-def _seeds():
-    digest = {51111: ("B", new_raw_image_digest(MOSAIC))}
-    plain = make_dng(MOSAIC)
-    size = MOSAIC.nbytes
-    made = {
-        "strip": Seed(plain, len(plain) - size, uncompressed=True),
-        "digest": Seed(d := make_dng(MOSAIC, tags=digest), len(d) - size, uncompressed=True, digest=True),
-        "strips": Seed(d := make_dng(MOSAIC, rows_per_strip=7), len(d) - size, uncompressed=True),
-        "big-endian": Seed(d := make_dng(MOSAIC, order=">"), len(d) - size, uncompressed=True),
-        "x-trans": Seed(d := make_dng(MOSAIC, cfa="".join(XTRANS_ROWS)), len(d) - size, uncompressed=True),
-    }
-    for name, tile, components in (("tiles", (32, 128), 1), ("tiles of two", (32, 64), 2), ("one tile", (96, 128), 2)):
-        data = make_dng(MOSAIC, tile=tile, components=components)
-        made[name] = Seed(data, data.index(b"\xff\xd8\xff\xc3"))
-    kodak = data_folder() / "raw" / "RAW_KODAK_DC50_é.KDC"
-    if kodak.exists():
-        made["KDC"] = Seed(kodak.read_bytes(), 19712)
-    return made
-
-
-SEEDS = _seeds()
-
-
-def _mutate(seed: Seed, kind: str, rng: np.random.Generator) -> bytes:
-    data = bytearray(seed.data)
-    n = len(data)
-    match kind:
-        case "truncate":
-            return bytes(data[: rng.integers(1, n)])
-        case "flip":
-            data[rng.integers(n)] ^= 1 << int(rng.integers(8))
-        case "header":
-            for position in rng.integers(0, min(FIRST_KB, n), rng.integers(1, 9)):
-                data[position] = rng.integers(256)
-        case "zero":
-            length = int(rng.integers(80, 3000))
-            start = int(rng.integers(seed.pixels_at, n - length))
-            data[start : start + length] = bytes(length)
-        case "splice":
-            length = int(rng.integers(16, 2000))
-            start, source = rng.integers(0, n - length, 2)
-            data[start : start + length] = data[source : source + length]
-    return bytes(data)
 
 
 @pytest.mark.slow
 def test_a_thousand_damaged_files(tmp_path):
-    rng = np.random.default_rng(20261120)
-    names, kinds = sorted(SEEDS), ["truncate", "flip", "header", "zero", "splice"]
     outcomes: dict[str, int] = {}
     path = tmp_path / "case.dng"
     with Decoder(timeout_s=30) as decoder:
-        for case in range(CASES):
-            name, kind = names[case % len(names)], kinds[case // len(names) % len(kinds)]
+        for case, (name, kind, data) in enumerate(mutations(CASES, seed=20261120)):
             seed = SEEDS[name]
-            data = _mutate(seed, kind, rng)
             path.write_bytes(data)
             started = time.perf_counter()
             try:
