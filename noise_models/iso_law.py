@@ -1,6 +1,6 @@
 """The law that carries a sensor's noise from its measured ISOs to one between them.
 
-Inside one conversion-gain segment (docs/explanation/noise_model.md): K is proportional to ISO, and dark noise is made
+Inside one conversion-gain segment (docs/noise_model.md): K is proportional to ISO, and dark noise is made
 of a part before and a part after the gain, ``sigma(K)^2 = s1^2 + (K s0)^2``. Across a step of the conversion gain no
 such law holds: on a Sony A7S II one line through all ISOs is wrong by up to 59 %.
 """

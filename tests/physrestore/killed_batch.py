@@ -39,7 +39,7 @@ def profile() -> CameraProfile:
 
 def make_photos(folder: Path) -> dict[Path, str]:
     """A few small DNGs; returns the SHA-256 of each."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(0)
     body = VirtualCamera(
         profile().entries[0],
