@@ -58,10 +58,10 @@ def test_published_table_is_recovered_from_six_isos() -> None:
 
 
 def test_one_law_across_the_step_fails() -> None:
-    """Planted error: the same entries with one segment id."""
+    """Planted error: the same entries with one segment id; the law is met at its neighbours and still errs between."""
     camera = profile(*(entry(iso, segment=0) for iso in (50, 400, 1600, 2000, 6400, 25600)))
     worst = max(abs(camera.at(iso).planes["M"].read_noise_dn.value / published(iso) - 1) for iso in ISOS + HIGH_ISOS)
-    assert worst > 0.33
+    assert worst > 3 * 0.05  # three times what the right segments promise
 
 
 def test_row_noise_follows_the_same_law() -> None:
