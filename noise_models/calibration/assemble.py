@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from noise_models.calibration.dark import HISTOGRAM_EDGES, DarkMeasurement
+from noise_models.calibration.dark_quantities import (
+    black_jitter,
+    black_level,
+    dark_current,
+    dsnu,
+    hot_pixels,
+    shading,
+)
 from noise_models.calibration.evidence import IsoEvidence
+from noise_models.calibration.fit_quality import judge_fit
 from noise_models.calibration.fits import std_from_variance
 from noise_models.calibration.flat import FlatMeasurement
-from noise_models.calibration.photon_transfer import FIT_SHARE, TransferCurve, TransferPoints, fit_curve, join
-from noise_models.calibration.quantised import CodeFit, fit_codes
+from noise_models.calibration.linearity import Linearity, fit_linearity
+from noise_models.calibration.photon_transfer import (
+    FIT_SHARE,
+    TransferCurve,
+    TransferPoints,
+    fit_curve,
+    join,
+    select,
+    variance_peak,
+)
 from noise_models.calibration.reader import Camera
+from noise_models.calibration.specimen import window
 from noise_models.errors import CalibrationError
-from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Estimate, HotPixels, PlaneNoise, SensorNoise
+from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Estimate, PlaneNoise, SensorNoise
 
 F64 = NDArray[np.float64]
 
@@ -24,30 +42,17 @@ F64 = NDArray[np.float64]
 BAD_CHI2 = 3.0
 
 _FEWEST_FOR_JITTER = 3
-# Dark current needs exposures that differ by this much, three of them.
-_EXPOSURE_SPAN = 4.0
-_FEWEST_EXPOSURES = 3
-
-
-def black_jitter(dark: DarkMeasurement) -> tuple[float, float]:
-    """Variance of the black level between frames [DN^2] beyond what pixel and line noise give, and its error.
-
-    Negative values are left as they come: unbiased estimates of zero.
-    """
-    means = np.array(dark.frame_means).mean(axis=1)
-    groups = [means[[g == key for g in dark.groups]] for key in dict.fromkeys(dark.groups)]
-    dof = sum(len(group) - 1 for group in groups)
-    raw = float(sum(((group - group.mean()) ** 2).sum() for group in groups)) / max(dof, 1)
-    height, width = dark.shape
-    pixel = float(np.mean([dark.pixel_variance(plane) for plane in dark.cfa.plane_names])) + QUANTISATION_VARIANCE_DN2
-    sampling = dark.rows.variance_of_mean(height) + dark.columns.variance_of_mean(width) + pixel / (height * width)
-    return raw - sampling, (raw + sampling) * math.sqrt(2.0 / max(dof, 1))
+# A few among a million sites are found by chance.
+_BLINKING_SHARE = 1e-4
+MOST_PLACES = 5000  # dots that a picture still shows apart
+# A clamp this many standard deviations below the mean takes 10^-4 off the noise.
+CLAMP_DISTANCE = 4.0
 
 
 def sensor_noise(
     iso: float, dark: DarkMeasurement, flat: FlatMeasurement | None, *, white_dn: dict[str, float]
-) -> tuple[SensorNoise, dict[str, TransferCurve]]:
-    """The profile entry of one ISO and the curves it rests on.
+) -> tuple[SensorNoise, dict[str, TransferCurve], dict[str, Linearity]]:
+    """The profile entry of one ISO, and the photon-transfer curves and responses it rests on.
 
     Args:
         iso: As the frames state it.
@@ -59,23 +64,28 @@ def sensor_noise(
         CalibrationError: the frames do not determine gain or read noise.
     """
     curves: dict[str, TransferCurve] = {}
+    response: dict[str, Linearity | None] = {}
     planes: dict[str, PlaneNoise] = {}
     shortest = min((e for e in dark.exposures if e is not None), default=None)
     exposures = flat.exposures if flat is not None else {shortest}
-    notes = [*dark.notes, *(flat.notes if flat is not None else ["No flats: the gain is unknown."])]
+    notes = [
+        *dark.notes,
+        *_shape_notes(dark),
+        *(flat.notes if flat is not None else ["No flats: the gain is unknown."]),
+    ]
     for plane in dark.cfa.plane_names:
-        codes = fit_codes(dark.codes[plane]) if plane in dark.codes else None
-        if codes is not None:
-            notes.append(f"Plane {plane}: read noise below half a code step, from maximum likelihood on dark codes.")
-        black = _black_level(dark, plane, codes)
-        darks = _dark_points(dark.zero_points(plane, exposures), codes)
+        black = black_level(dark, plane)
+        darks = _dark_points(dark, plane, exposures)
         if flat is None:
-            planes[plane] = _from_darks(dark, plane, darks, black, codes)
+            planes[plane] = _from_darks(dark, plane, darks, black)
             continue
-        curve = _curve(flat, plane, darks, black, white_dn[plane])
+        top = _saturation(flat, plane)
+        span = (white_dn[plane] if top is None else top.value) - black.value
+        curve = _curve(dark, flat, plane, darks, black, span)
         curves[plane] = curve
-        planes[plane] = _from_curve(dark, flat, plane, curve, black, codes)
-        notes += _curve_notes(plane, curve, (flat.saturation.get(plane, white_dn[plane]) - black.value))
+        response[plane] = fit_linearity(flat.levels.get(plane, []), range_dn=span)
+        planes[plane], note = _from_curve(dark, flat, plane, curve, black, top, response[plane])
+        notes += [*_curve_notes(plane, curve, span), *([note] if note else [])]
     jitter, jitter_error = black_jitter(dark)
     known = [e for e in dark.exposures if e is not None]
     noise = SensorNoise(
@@ -83,24 +93,32 @@ def sensor_noise(
         planes=planes,
         row_noise_dn=dark.rows.estimate(),
         column_noise_dn=dark.columns.estimate(),
-        tail=dark.tail,
-        hot_pixels=_hot_pixels(dark),
+        tail=dark.specimen.tail,
+        hot_pixels=hot_pixels(dark),
         black_jitter_dn=std_from_variance(jitter, jitter_error, method="frame means of darks")
         if len(dark.frame_means) >= _FEWEST_FOR_JITTER
         else None,
-        dark_shading_dn=_shading(dark),
+        dark_shading_dn=shading(dark),
         exposure_s=(min(known), max(known)) if known else None,
         notes=tuple(dict.fromkeys(notes)),
     )
-    return noise, curves
+    return noise, curves, {plane: line for plane, line in response.items() if line is not None}
 
 
-def iso_evidence(dark: DarkMeasurement, flat: FlatMeasurement | None, curves: dict[str, TransferCurve]) -> IsoEvidence:
+def iso_evidence(
+    noise: SensorNoise,
+    dark: DarkMeasurement,
+    flat: FlatMeasurement | None,
+    curves: dict[str, TransferCurve],
+    response: dict[str, Linearity],
+) -> IsoEvidence:
     """The arrays behind one ISO's numbers."""
     tiles = [pattern.tile_means - pattern.tile_means.mean() for pattern in dark.patterns.values()]
     smallest = (min(t.shape[0] for t in tiles), min(t.shape[1] for t in tiles))
     return IsoEvidence(
         transfer=curves,
+        linearity=response,
+        tail_fit=dark.specimen.tail_fit,
         row_spectrum=dark.rows.spectrum(),
         column_spectrum=dark.columns.spectrum(),
         histogram_edges=HISTOGRAM_EDGES,
@@ -110,8 +128,30 @@ def iso_evidence(dark: DarkMeasurement, flat: FlatMeasurement | None, curves: di
         light_ratios=tuple(flat.ratios) if flat is not None else (),
         dark_frames=len(dark.frame_means),
         flat_frames=flat.frames if flat is not None else 0,
+        defect_places=_places(dark),
+        quality=judge_fit(noise, dark, flat),
         hot_pixels=sum(int((pattern.defects > 0).sum()) for pattern in dark.patterns.values()),
     )
+
+
+def _places(dark: DarkMeasurement) -> dict[str, NDArray[np.int64]]:
+    """Row and column on the sensor of defective and of blinking sites, evenly thinned for a picture."""
+    period = dark.cfa.period
+    top, left = (part.start for part in window(dark.shape, dark.cfa))
+    hot = [_on_sensor(mask, site, period) for site, mask in dark.defects.items()]
+    blinking = [
+        _on_sensor(dark.specimen.blinks(site), (site[0] + top, site[1] + left), period)
+        for site in dark.specimen.blinking
+    ]
+    joined = {"defective": np.concatenate(hot)}
+    if blinking:
+        joined["blinking"] = np.concatenate(blinking)
+    return {name: places[:: max(1, len(places) // MOST_PLACES)] for name, places in joined.items()}
+
+
+def _on_sensor(mask: NDArray[np.bool_], site: tuple[int, int], period: tuple[int, int]) -> NDArray[np.int64]:
+    places: NDArray[np.int64] = np.argwhere(mask) * np.array(period) + np.array(site)
+    return places
 
 
 def white_levels(camera: Camera, white: F64) -> dict[str, float]:
@@ -119,43 +159,53 @@ def white_levels(camera: Camera, white: F64) -> dict[str, float]:
     return {plane: min(float(white[site]) for site in camera.cfa.sites(plane)) for plane in camera.cfa.plane_names}
 
 
-def _black_level(dark: DarkMeasurement, plane: str, codes: CodeFit | None) -> Estimate:
-    """Mean dark level of the largest group, with the frame jitter in its error."""
-    index = dark.cfa.plane_names.index(plane)
-    chosen = [g == dark.main_group for g in dark.groups]
-    values = np.array(dark.frame_means)[chosen, index]
-    height, width = dark.shape
-    period = dark.cfa.period
-    sites = dark.cfa.sites(plane)
-    rows = height * len({site[0] for site in sites}) / period[0]
-    columns = width * len({site[1] for site in sites}) / period[1]
-    pixels = height * width * len(sites) / math.prod(period)
-    pixel = (dark.pixel_variance(plane) + QUANTISATION_VARIANCE_DN2) / pixels
-    line = dark.rows.variance_of_mean(1) / rows + dark.columns.variance_of_mean(1) / columns
-    # So few frames say little about their own jitter: Student's t makes the 95 % interval as wide as it must be.
-    student = float(stats.t.ppf(0.975, max(1, len(values) - 1)) / stats.norm.ppf(0.975))
-    error = math.sqrt((student**2 * max(0.0, black_jitter(dark)[0]) + line + pixel) / len(values))
-    value, method = float(values.mean()) + dark.black_shift[plane], f"mean of {len(values)} darks, defects excluded"
-    if codes is not None:
-        value, method = codes.black_dn, "maximum likelihood on dark codes"
-    return Estimate(value=value, standard_error=error, method=method)
+def _shape_notes(dark: DarkMeasurement) -> list[str]:
+    notes = []
+    if dark.clamp is None:
+        notes += [
+            f"Plane {plane}: read noise below half a code step, from maximum likelihood on dark codes."
+            for plane in dark.code_fits
+        ]
+    share = dark.specimen.blinking_share()
+    if share > _BLINKING_SHARE:
+        notes.append(
+            f"{share:.2%} of the sites blink (random telegraph noise, or particle hits). They are left out of the read "
+            "noise."
+        )
+    return notes
 
 
-def _dark_points(pairs: list[TransferPoints], codes: CodeFit | None) -> TransferPoints:
-    if codes is None:
-        return join(pairs)
-    variance = codes.read_noise_dn**2
-    error = 2.0 * codes.read_noise_dn * codes.error_dn / (variance + QUANTISATION_VARIANCE_DN2)
+def _dark_points(dark: DarkMeasurement, plane: str, exposures: Iterable[float | None]) -> TransferPoints:
+    fit = dark.code_fits.get(plane)
+    if fit is None:
+        return join(dark.zero_points(plane, exposures))
+    variance = dark.pixel_variance(plane) if dark.clamp is not None else fit.read_noise_dn**2
+    error = 2.0 * fit.read_noise_dn * fit.error_dn / (variance + QUANTISATION_VARIANCE_DN2)
     return TransferPoints(np.zeros(1), np.array([variance]), np.array([error]), np.zeros(1))
 
 
-def _curve(flat: FlatMeasurement, plane: str, darks: TransferPoints, black: Estimate, white: float) -> TransferCurve:
+def _saturation(flat: FlatMeasurement, plane: str) -> Estimate | None:
+    """Where codes pile up, or where the variance begins to fall; None where no flat reaches either."""
+    piled = flat.saturation.get(plane)
+    if piled is not None:
+        return Estimate(value=piled, method="flats reach it")
     points = [part for part in flat.points.get(plane, []) if len(part.mean_dn)]
+    peak = variance_peak(join(points)) if points else None
+    if peak is None:
+        return None
+    return Estimate(value=peak + flat.black_dn[plane], method="maximum of the variance over the mean")
+
+
+def _curve(
+    dark: DarkMeasurement, flat: FlatMeasurement, plane: str, darks: TransferPoints, black: Estimate, span: float
+) -> TransferCurve:
+    lowest = -math.inf if dark.clamp is None else dark.clamp - black.value
+    points = [_above(part, lowest) for part in flat.points.get(plane, [])]
+    points = [part for part in points if len(part.mean_dn)]
     if not points:
         raise CalibrationError(
             f"Plane {plane}: no pair of unclipped flats. Take 2 flats each at about 5, 10 and 25 % of saturation."
         )
-    span = flat.saturation.get(plane, white) - black.value
     curve = fit_curve(join([darks, *points]), range_dn=span, offset_error=black.standard_error or 0.0)
     if curve.fit.slope <= 0.0:
         raise CalibrationError(
@@ -163,6 +213,12 @@ def _curve(flat: FlatMeasurement, plane: str, darks: TransferPoints, black: Esti
             "Are these flats and darks of the same ISO, and raw data that the camera did not denoise?"
         )
     return curve
+
+
+def _above(points: TransferPoints, lowest_dn: float) -> TransferPoints:
+    """The points whose noise does not reach down to the clamp."""
+    total = np.sqrt(np.maximum(points.variance_dn2, 0.0) + QUANTISATION_VARIANCE_DN2)
+    return select(points, points.mean_dn - CLAMP_DISTANCE * total > lowest_dn)
 
 
 def _curve_notes(plane: str, curve: TransferCurve, span: float) -> list[str]:
@@ -181,16 +237,14 @@ def _curve_notes(plane: str, curve: TransferCurve, span: float) -> list[str]:
     return notes
 
 
-def _from_darks(
-    dark: DarkMeasurement, plane: str, darks: TransferPoints, black: Estimate, codes: CodeFit | None
-) -> PlaneNoise:
+def _from_darks(dark: DarkMeasurement, plane: str, darks: TransferPoints, black: Estimate) -> PlaneNoise:
     weights = darks.error_dn2**-2.0
     variance = float(np.average(darks.variance_dn2, weights=weights))
     error = math.sqrt(1.0 / float(weights.sum()))
     return PlaneNoise(
-        read_noise_dn=std_from_variance(variance, error, method="dark pair differences"),
+        read_noise_dn=_read_noise(dark, plane, variance, error, method="dark pair differences"),
         black_level_dn=black,
-        dsnu_dn=_dsnu(dark, plane, codes),
+        dsnu_dn=dsnu(dark, plane),
     )
 
 
@@ -200,36 +254,37 @@ def _from_curve(
     plane: str,
     curve: TransferCurve,
     black: Estimate,
-    codes: CodeFit | None,
-) -> PlaneNoise:
+    saturation: Estimate | None,
+    response: Linearity | None,
+) -> tuple[PlaneNoise, str | None]:
     fit = curve.fit
     gain = Estimate(
         value=fit.slope,
         standard_error=math.sqrt(fit.covariance[0, 0]),
         method=f"photon transfer, {int(curve.used.sum())} points below {curve.limit_dn:.0f} DN",
     )
-    read = std_from_variance(fit.intercept, math.sqrt(fit.covariance[1, 1]), method="photon transfer with darks")
-    saturation = flat.saturation.get(plane)
+    error = math.sqrt(fit.covariance[1, 1])
     used = curve.points.mean_dn[curve.used]
+    current, note = dark_current(dark, plane, gain)
     return PlaneNoise(
         gain=gain,
-        read_noise_dn=read,
+        read_noise_dn=_read_noise(dark, plane, fit.intercept, error, method="photon transfer with darks"),
         black_level_dn=black,
-        saturation_dn=None if saturation is None else Estimate(value=saturation, method="flats reach it"),
+        saturation_dn=saturation,
         prnu=_prnu(flat, plane),
-        dsnu_dn=_dsnu(dark, plane, codes),
-        dark_current=_dark_current(dark, plane, gain),
+        dsnu_dn=dsnu(dark, plane),
+        dark_current=current,
+        linearity_error=None if response is None else response.error,
         gain_read_covariance=float(fit.covariance[0, 1]),
         chi2_dof=fit.chi2_dof,
         fit_range_dn=(float(used.min()), float(used.max())),
-    )
+    ), note
 
 
-def _dsnu(dark: DarkMeasurement, plane: str, codes: CodeFit | None) -> Estimate:
-    if codes is not None:
-        return Estimate(value=codes.pattern_dn, method="maximum likelihood on dark codes")
-    method = f"mean of {dark.pattern_frames} darks, within tiles, defects excluded"
-    return std_from_variance(*dark.dsnu_variance(plane), method=method)
+def _read_noise(dark: DarkMeasurement, plane: str, variance: float, error: float, *, method: str) -> Estimate:
+    """Read noise without what blinks: telegraph noise adds to flats and darks alike, so it sits in the intercept."""
+    blinking, blinking_error = dark.specimen.blinking_variance(dark.cfa.sites(plane))
+    return std_from_variance(variance - blinking, math.hypot(error, blinking_error), method=method)
 
 
 def _prnu(flat: FlatMeasurement, plane: str) -> Estimate | None:
@@ -240,44 +295,3 @@ def _prnu(flat: FlatMeasurement, plane: str) -> Estimate | None:
     best = min(candidates, key=lambda candidate: candidate.error)
     method = f"mean of {best.frames} flats at {best.mean_dn:.0f} DN, within tiles, defects excluded"
     return std_from_variance(best.variance, best.error, method=method)
-
-
-def _dark_current(dark: DarkMeasurement, plane: str, gain: Estimate) -> Estimate | None:
-    index = dark.cfa.plane_names.index(plane)
-    known = [(e, m[index]) for e, m in zip(dark.exposures, dark.frame_means, strict=True) if e is not None]
-    exposures = np.array([e for e, _ in known])
-    if len(set(exposures.tolist())) < _FEWEST_EXPOSURES or exposures.max() < _EXPOSURE_SPAN * exposures.min():
-        return None
-    coefficients, covariance = np.polyfit(exposures, np.array([m for _, m in known]), 1, cov=True)
-    slope, slope_error = float(coefficients[0]), math.sqrt(float(covariance[0, 0]))
-    error = math.hypot(slope_error, slope * (gain.standard_error or 0.0) / gain.value) / gain.value
-    return Estimate(value=slope / gain.value, standard_error=error, method="slope of the mean dark over exposure")
-
-
-def _hot_pixels(dark: DarkMeasurement) -> HotPixels:
-    sites = sum(pattern.count for pattern in dark.patterns.values())
-    excess = np.concatenate([pattern.defects[pattern.defects > 0] for pattern in dark.patterns.values()])
-    count, method = len(excess), "mean dark, 6 robust standard deviations above its tile"
-    mean = float(excess.mean()) if count else 0.0
-    spread = float(excess.std(ddof=1)) / math.sqrt(count) if count > 1 else None
-    return HotPixels(
-        fraction=Estimate(value=count / sites, standard_error=math.sqrt(max(count, 1)) / sites, method=method),
-        excess_dn=Estimate(value=mean, standard_error=spread, method=method),
-    )
-
-
-def _shading(dark: DarkMeasurement) -> Estimate | None:
-    """Rms of tile means of the mean dark beyond noise and pixel pattern; None where the frame has too few tiles."""
-    variances, errors = [], []
-    for site, pattern in dark.patterns.items():
-        if pattern.tile_means.size < 2:
-            return None
-        plane = dark.cfa.plane_of_site[site[0]][site[1]]
-        side = math.sqrt(pattern.pixels_per_tile)
-        temporal = dark.pixel_variance(plane) + QUANTISATION_VARIANCE_DN2
-        within = temporal / dark.pattern_frames + max(dark.dsnu_variance(plane)[0], 0.0)
-        line = dark.line_variance() / (dark.pattern_frames * side)
-        variances.append(pattern.tile_variance - within / pattern.pixels_per_tile - line)
-        errors.append(pattern.tile_variance * math.sqrt(2.0 / (pattern.tile_means.size - 1)))
-    error = math.sqrt(sum(e**2 for e in errors)) / len(errors)
-    return std_from_variance(float(np.mean(variances)), error, method="tile means of the mean dark")

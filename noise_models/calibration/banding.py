@@ -26,6 +26,7 @@ class LineNoise:
         direction: "row" or "column".
         variances: Estimated variance [DN^2], one a line set and pair.
         errors: Standard error of each [DN^2].
+        response: What a line mean moves per DN of offset: below 1 where a black clamp holds part of the sites.
         powers: Power spectrum of the line means [DN^2] of every pair; the mean over frequency is their variance.
     """
 
@@ -33,6 +34,7 @@ class LineNoise:
     variances: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
     powers: list[F64] = field(default_factory=list)
+    response: float = 1.0
 
     def add(self, means: F64, length: int, pixel_variance: float) -> None:
         """Add the lines of one set (one row or column of the CFA period) of one difference.
@@ -53,8 +55,8 @@ class LineNoise:
 
     def variance(self) -> tuple[float, float]:
         """Variance [DN^2] and its standard error; may be negative, as unbiased estimates of zero are."""
-        count = len(self.variances)
-        return float(np.mean(self.variances)), float(np.sqrt(np.sum(np.square(self.errors)))) / count
+        count, scale = len(self.variances), self.response**-2
+        return scale * float(np.mean(self.variances)), scale * float(np.sqrt(np.sum(np.square(self.errors)))) / count
 
     def variance_of_mean(self, lines: int) -> float:
         """Variance [DN^2] that these offsets give the mean of a frame of so many lines; not below zero."""

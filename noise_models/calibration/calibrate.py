@@ -11,25 +11,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 import numpy as np
 
-from noise_models.calibration.assemble import black_jitter, iso_evidence, sensor_noise, white_levels
+from noise_models.calibration import watch
+from noise_models.calibration.assemble import iso_evidence, sensor_noise, white_levels
 from noise_models.calibration.dark_frames import measure_darks
+from noise_models.calibration.dark_quantities import black_jitter
 from noise_models.calibration.evidence import IsoEvidence
 from noise_models.calibration.flat import measure_flats
 from noise_models.calibration.frames import CalibrationFrame
 from noise_models.calibration.reader import FrameReader, MixedCameras
 from noise_models.calibration.segments import segment_ids
+from noise_models.calibration.traps import Finding
 from noise_models.errors import CalibrationError
 from noise_models.profile import CameraProfile, FrameRecord, Provenance
 from noise_models.sensor import Estimate, SensorNoise
-
-# K follows the ISO setting to about a per cent where ISO is analog gain; beyond this the user should know.
-_PROPORTIONAL = 0.05
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,12 @@ class Calibration:
     Attributes:
         profile: One entry an ISO.
         evidence: ISO -> arrays for the report.
+        findings: ISO -> what the trap detectors say of its frames; None -> of the set as a whole.
     """
 
     profile: CameraProfile
     evidence: dict[float, IsoEvidence]
+    findings: dict[float | None, tuple[Finding, ...]] = field(default_factory=dict)
 
 
 def calibrate(frames: Sequence[CalibrationFrame], *, progress: Callable[[int, int], None] | None = None) -> Calibration:
@@ -61,20 +63,22 @@ def calibrate(frames: Sequence[CalibrationFrame], *, progress: Callable[[int, in
     reader = FrameReader(len(frames), progress)
     entries: list[SensorNoise] = []
     evidence: dict[float, IsoEvidence] = {}
+    findings: dict[float | None, tuple[Finding, ...]] = {}
     failures: list[str] = []
     for iso in sorted({frame.iso for frame in frames}):
         try:
-            entry, seen = _one_iso(iso, [frame for frame in frames if frame.iso == iso], reader)
+            entry, seen, found = _one_iso(iso, [frame for frame in frames if frame.iso == iso], reader)
         except MixedCameras:
             raise
         except CalibrationError as error:
             failures.append(f"ISO {iso:g} was left out. {error}")
             continue
         entries.append(entry)
-        evidence[iso] = seen
+        evidence[iso], findings[iso] = seen, found
     if not entries or reader.camera is None:
         raise CalibrationError(" ".join([*failures, *reader.notes]) or _NOTHING)
     entries = _with_segments(entries)
+    findings[None] = watch.strongest(watch.of_isos(entries))
     profile = CameraProfile(
         make=reader.camera.make,
         model=reader.camera.model,
@@ -85,15 +89,17 @@ def calibrate(frames: Sequence[CalibrationFrame], *, progress: Callable[[int, in
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             frames=tuple(FrameRecord(name=f.name, sha256=f.sha256, role=f.role) for f in reader.read),
         ),
-        notes=(*failures, *reader.notes, *_proportionality(entries)),
+        notes=(*failures, *reader.notes, *watch.as_notes(findings[None])),
     )
-    return Calibration(profile, evidence)
+    return Calibration(profile, evidence, findings)
 
 
 _NOTHING = "There are no frames. Needed are at least 2 darks and 2 flats at one level and ISO."
 
 
-def _one_iso(iso: float, frames: Sequence[CalibrationFrame], reader: FrameReader) -> tuple[SensorNoise, IsoEvidence]:
+def _one_iso(
+    iso: float, frames: Sequence[CalibrationFrame], reader: FrameReader
+) -> tuple[SensorNoise, IsoEvidence, tuple[Finding, ...]]:
     darks = [frame for frame in frames if frame.role == "dark"]
     flats = [frame for frame in frames if frame.role == "flat"]
     if len(darks) < 2:
@@ -107,8 +113,11 @@ def _one_iso(iso: float, frames: Sequence[CalibrationFrame], reader: FrameReader
     white = white_levels(reader.camera, reader.white_level)
     jitter = math.sqrt(max(0.0, black_jitter(dark)[0]))
     flat = measure_flats(flats, dark, reader, black_jitter_dn=jitter) if flats else None
-    entry, curves = sensor_noise(iso, dark, flat, white_dn=white)
-    return entry, iso_evidence(dark, flat, curves)
+    entry, curves, response = sensor_noise(iso, dark, flat, white_dn=white)
+    across = watch.of_levels(dark.specimen.frames, [pair[0] for pair in flat.pieces] if flat is not None else [])
+    found = watch.strongest([*dark.findings, *(flat.findings if flat is not None else []), *across])
+    entry = entry.model_copy(update={"notes": tuple(dict.fromkeys([*entry.notes, *watch.as_notes(found)]))})
+    return entry, iso_evidence(entry, dark, flat, curves, response), found
 
 
 def _with_segments(entries: Sequence[SensorNoise]) -> list[SensorNoise]:
@@ -127,21 +136,3 @@ def _mean_read_noise(entry: SensorNoise) -> Estimate:
         value=float(np.mean([read.value for read in reads])),
         standard_error=math.sqrt(sum(error**2 for error in errors)) / len(errors),
     )
-
-
-def _proportionality(entries: Sequence[SensorNoise]) -> list[str]:
-    """A note for every ISO whose K / ISO is far from the median: digital or extended ISO."""
-    ratios = {
-        entry.setting: float(np.mean([p.gain.value for p in entry.planes.values() if p.gain is not None]))
-        / entry.setting
-        for entry in entries
-        if all(plane.gain is not None for plane in entry.planes.values())
-    }
-    if len(ratios) < 3:
-        return []
-    centre = float(np.median(list(ratios.values())))
-    return [
-        f"ISO {iso:g}: K is {100 * (ratio / centre - 1):+.0f} % off proportionality to ISO (extended or digital ISO?)."
-        for iso, ratio in ratios.items()
-        if abs(ratio / centre - 1.0) > _PROPORTIONAL
-    ]

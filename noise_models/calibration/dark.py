@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from noise_models.calibration.banding import LineNoise
 from noise_models.calibration.photon_transfer import TransferPoints
+from noise_models.calibration.quantised import CodeFit
 from noise_models.calibration.spatial import Pattern
+from noise_models.calibration.specimen import DarkSpecimen
+from noise_models.calibration.traps import Finding
 from noise_models.cfa import Cfa
-from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Tail
+from noise_models.sensor import QUANTISATION_VARIANCE_DN2
 
 F64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -38,13 +41,18 @@ class DarkMeasurement:
         pair_groups: Level key and exposure [s] of every pair.
         rows: Temporal row noise.
         columns: Temporal column noise.
-        codes: Per plane, pairs of codes; only where the noise is below half a code step.
+        codes: Per plane, pairs of codes; only where the noise is below half a code step or cut off by a clamp.
+        code_fits: Per plane, what those codes say.
+        clamp: Lowest code that the camera writes, where it cuts the noise off; None: it does not.
         patterns: Fixed pattern of every CFA site, from the largest group.
         defects: Defective sites of every CFA site, from the largest group.
-        black_shift: Per plane, what is added to `frame_means` [DN] for the defects that only the mean frame shows.
+        pair_defects: Those of them that a pair shows, and that were left out of its noise.
+        black_shift: Per plane, what is added to `frame_means` [DN] for the defects that only the mean frame shows, and
+            for the clamp.
         pattern_frames: Frames that ``patterns`` is the mean of.
         main_group: Level key of that largest group.
-        tail: Shape of the read noise.
+        specimen: The middle of the frames of the largest group.
+        findings: What the trap detectors say.
         histogram: Per plane, counts of the first pair's difference in `HISTOGRAM_EDGES`.
         notes: What was found and what was left out.
     """
@@ -59,12 +67,16 @@ class DarkMeasurement:
     rows: LineNoise = field(default_factory=lambda: LineNoise("row"))
     columns: LineNoise = field(default_factory=lambda: LineNoise("column"))
     codes: dict[str, Counter[tuple[int, int]]] = field(default_factory=dict)
+    code_fits: dict[str, CodeFit] = field(default_factory=dict)
+    clamp: int | None = None
     patterns: dict[Site, Pattern] = field(default_factory=dict)
     defects: dict[Site, Bool] = field(default_factory=dict)
+    pair_defects: dict[Site, Bool] = field(default_factory=dict)
     black_shift: dict[str, float] = field(default_factory=dict)
     pattern_frames: int = 0
     main_group: Hashable = None
-    tail: Tail = field(default_factory=Tail)
+    specimen: DarkSpecimen = field(default_factory=lambda: DarkSpecimen(0))
+    findings: list[Finding] = field(default_factory=list)
     histogram: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -92,6 +104,8 @@ class DarkMeasurement:
 
     def pixel_variance(self, plane: str) -> float:
         """Temporal variance of one pixel [DN^2] in the largest group, rounding and line noise excluded."""
+        if self.clamp is not None:
+            return max(0.0, self.code_fits[plane].read_noise_dn ** 2 - self.line_variance())
         return float(np.average([p.variance_dn2[0] for p in self._main(plane)], weights=self._weights(plane)))
 
     def _main(self, plane: str) -> list[TransferPoints]:
@@ -102,6 +116,9 @@ class DarkMeasurement:
 
     def dsnu_variance(self, plane: str) -> tuple[float, float]:
         """Pixel-to-pixel variance [DN^2] of the fixed pattern, defects excluded, and its standard error."""
+        if self.clamp is not None:
+            fit = self.code_fits[plane]
+            return fit.pattern_dn**2, 2.0 * fit.pattern_dn * (fit.pattern_error_dn or fit.pattern_dn)
         patterns = [self.patterns[site] for site in self.cfa.sites(plane)]
         measured = float(np.mean([pattern.variance for pattern in patterns]))
         own_error = math.sqrt(sum(pattern.error**2 for pattern in patterns)) / len(patterns)

@@ -9,27 +9,24 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from noise_models.calibration import watch
 from noise_models.calibration.dark import HISTOGRAM_EDGES, DarkMeasurement
 from noise_models.calibration.defects import beyond, pair_defects
 from noise_models.calibration.frames import CalibrationFrame
 from noise_models.calibration.pairs import SitePair, all_sites, measure_site, resolved, site_means, sublattice
 from noise_models.calibration.photon_transfer import TransferPoints, dark_points
-from noise_models.calibration.quantised import count_codes
+from noise_models.calibration.quantised import count_codes, fit_codes
 from noise_models.calibration.reader import FrameReader
 from noise_models.calibration.spatial import measure_pattern
+from noise_models.calibration.specimen import DarkSpecimen, shape_plane
 from noise_models.calibration.stack import FrameStack
-from noise_models.calibration.tails import MOST_PIXELS, SMALLEST_SIGMA_DN, classify_tail
+from noise_models.calibration.traps import find_black_clamp
 from noise_models.errors import CalibrationError
 from noise_models.frame import RawFrame
-from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Tail
+from noise_models.sensor import QUANTISATION_VARIANCE_DN2
 
-F32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 Site = tuple[int, int]
-
-# A pile of pixels at the lowest code is a clamp where it exceeds this share and stands above its neighbour.
-_CLAMP_SHARE = 0.005
-_CLAMP_STEP = 1.5
 
 
 def measure_darks(frames: Sequence[CalibrationFrame], reader: FrameReader) -> DarkMeasurement:
@@ -45,12 +42,17 @@ def measure_darks(frames: Sequence[CalibrationFrame], reader: FrameReader) -> Da
     groups: dict[Hashable, list[CalibrationFrame]] = {}
     for frame in frames:
         groups.setdefault(frame.level_key, []).append(frame)
+    largest = max(groups, key=lambda key: len(groups[key]), default=None)
     result: DarkMeasurement | None = None
     for key, group in groups.items():
         stack = FrameStack()
         for raw in reader.load(group):
-            result = result or DarkMeasurement(raw.cfa, raw.shape)
-            _add_frame(result, raw, stack, group[0].exposure_s, key)
+            result = result or DarkMeasurement(
+                raw.cfa, raw.shape, specimen=DarkSpecimen(len(groups[largest]), raw.shape)
+            )
+            if key == largest:
+                result.specimen.add(raw)
+            _add_frame(result, raw, stack, group[0].exposure_s, key, main=largest)
         if result is not None and stack.frames:
             _finish_group(result, stack, group[0].exposure_s, key)
     if result is None or not result.points:
@@ -58,22 +60,38 @@ def measure_darks(frames: Sequence[CalibrationFrame], reader: FrameReader) -> Da
             f"Needed are at least 2 darks at one ISO and exposure; there are {len(frames)} dark(s) and no pair. "
             "Take 8 with the lens cap on, at the exposure of the flats."
         )
+    _fit_codes(result)
+    if result.specimen.frames and result.clamp is None:
+        plane = shape_plane(result.cfa)
+        std = math.sqrt(max(0.0, result.pixel_variance(plane)))
+        result.specimen.finish(result.defects, result.pair_defects, pixel_std_dn=std)
     return result
 
 
 def _add_frame(
-    result: DarkMeasurement, raw: RawFrame, stack: FrameStack, exposure_s: float | None, key: Hashable
+    result: DarkMeasurement,
+    raw: RawFrame,
+    stack: FrameStack,
+    exposure_s: float | None,
+    key: Hashable,
+    *,
+    main: Hashable,
 ) -> None:
-    _refuse_clamp(raw)
+    if not result.groups and stack.waiting is None:
+        result.clamp = _clamp(raw)
     partner = stack.add(raw)
     if partner is None:
         return  # its mean waits for the defects, which a pair shows
     period = raw.cfa.period
     if not stack.defects:
         stack.defects = {
-            site: pair_defects(*(sublattice(frame.mosaic, site, period) for frame in (partner, raw)))
+            site: pair_defects(
+                *(sublattice(frame.mosaic, site, period) for frame in (partner, raw)), clamp=result.clamp
+            )
             for site in all_sites(raw.cfa)
         }
+        if key == main:
+            result.findings += watch.of_darks(partner, raw)
     for frame in (partner, raw):
         _add_means(result, frame, stack.defects, exposure_s, key)
     _add_pair(result, partner, raw, stack)
@@ -89,26 +107,20 @@ def _add_means(
 
 def _add_pair(result: DarkMeasurement, first: RawFrame, second: RawFrame, stack: FrameStack) -> None:
     period = first.cfa.period
-    keep = len(stack.differences) < 2 and not result.tail.shape
     result.pair_groups.append((result.groups[-1], result.exposures[-1]))
     sites: dict[Site, SitePair] = {}
-    crops: dict[Site, F32] = {}
     for plane in first.cfa.plane_names:
         for site in first.cfa.sites(plane):
             a, b = (sublattice(frame.mosaic, site, period) for frame in (first, second))
             black, white = float(first.black_level[site]), float(first.white_level[site])
             sites[site] = measure_site(a, b, black=black, clip=white, defects=stack.defects[site])
-            if keep:
-                crops[site] = _crop(sites[site].residual, period)
         pairs = [sites[site] for site in first.cfa.sites(plane)]
         point = dark_points(pairs)
         result.points.setdefault(plane, []).append(point)
-        _add_codes(result, plane, point, first, second)
+        _add_codes(result, plane, point, (first, second), stack.defects)
         if plane not in result.histogram:
             result.histogram[plane] = _histogram(pairs)
     _add_lines(result, sites, period)
-    if keep:
-        stack.differences.append(crops)
 
 
 def _add_lines(result: DarkMeasurement, sites: dict[Site, SitePair], period: tuple[int, int]) -> None:
@@ -148,41 +160,48 @@ def _finish_group(result: DarkMeasurement, stack: FrameStack, exposure_s: float 
     for site in all_sites(result.cfa):
         mean = stack.site(site, period)
         result.patterns[site] = measure_pattern(mean, detrend=False, exclude=stack.defects[site])
-        result.defects[site] = stack.defects[site] | beyond(mean, result.patterns[site].limit)
+        # The mean of clamped noise is skewed: it has bright sites that are no defects.
+        faint = beyond(mean, result.patterns[site].limit) if result.clamp is None else stack.defects[site]
+        result.defects[site] = stack.defects[site] | faint
+    result.pair_defects = stack.defects
     result.black_shift = {
         plane: stack.plane_mean(plane, result.cfa, result.defects) - old for plane, old in before.items()
     }
-    if len(stack.differences) == 2:
-        result.tail = _tail(result, stack)
 
 
-def _tail(result: DarkMeasurement, stack: FrameStack) -> Tail:
-    first, second = [], []
-    for plane in result.cfa.plane_names:
-        sigma = math.sqrt(max(result.pixel_variance(plane), 0.0))
-        if sigma < SMALLEST_SIGMA_DN:
-            return Tail()
-        for site in result.cfa.sites(plane):
-            a, b = (difference[site] for difference in stack.differences)
-            level = _crop(stack.site(site, result.cfa.period), result.cfa.period)
-            good = level - np.median(level) < result.patterns[site].limit
-            first.append(a[good].astype(np.float64) / a[good].std())
-            second.append(b[good].astype(np.float64) / b[good].std())
-    return classify_tail(np.concatenate(first), np.concatenate(second))
-
-
-def _crop(image: F32, period: tuple[int, int]) -> F32:
-    """Top-left part of one site's image, so that all sites together stay within `MOST_PIXELS`."""
-    side = int(math.sqrt(MOST_PIXELS / math.prod(period)))
-    return image[:side, :side].copy()
-
-
-def _add_codes(result: DarkMeasurement, plane: str, point: TransferPoints, first: RawFrame, second: RawFrame) -> None:
-    if resolved(float(point.variance_dn2[0]) + QUANTISATION_VARIANCE_DN2):
+def _add_codes(
+    result: DarkMeasurement,
+    plane: str,
+    point: TransferPoints,
+    frames: tuple[RawFrame, RawFrame],
+    defects: dict[Site, Bool],
+) -> None:
+    first, second = frames
+    if result.clamp is None and resolved(float(point.variance_dn2[0]) + QUANTISATION_VARIANCE_DN2):
         return
     counter = result.codes.setdefault(plane, Counter())
     for site in first.cfa.sites(plane):
-        counter.update(count_codes(*(sublattice(frame.mosaic, site, first.cfa.period) for frame in (first, second))))
+        pair = (sublattice(frame.mosaic, site, first.cfa.period) for frame in (first, second))
+        counter.update(count_codes(*pair, defects=defects[site]))
+
+
+def _fit_codes(result: DarkMeasurement) -> None:
+    """Maximum likelihood for planes whose moments are wrong; it moves the black level and the scale of line means."""
+    for plane, counter in result.codes.items():
+        # No file holds a code below zero, whether the camera clamps or not.
+        low = 0 if result.clamp is None and any(0 in pair for pair in counter) else result.clamp
+        fit = fit_codes(counter, low=low)
+        index = result.cfa.plane_names.index(plane)
+        means = [m[index] for m, g in zip(result.frame_means, result.groups, strict=True) if g == result.main_group]
+        result.code_fits[plane] = fit
+        result.black_shift[plane] = fit.black_dn - float(np.mean(means))
+    if result.clamp is not None:
+        share = float(np.mean([fit.visible for fit in result.code_fits.values()]))
+        result.rows.response = result.columns.response = share
+        result.notes.append(
+            f"The camera cuts dark noise off at code {result.clamp} and shows {share:.0%} of it: black level, noise "
+            "and pattern come from a likelihood that models the cut."
+        )
 
 
 def _site_variance(pair: SitePair) -> float:
@@ -197,19 +216,8 @@ def _histogram(pairs: Sequence[SitePair]) -> NDArray[np.int64]:
     return total
 
 
-def _refuse_clamp(raw: RawFrame) -> None:
-    """Darks cut off at their lowest code have lost half of their noise, and their mean is too high."""
-    counts = np.bincount(raw.mosaic.ravel())
-    share = counts / counts.sum()
-    lowest = int(np.flatnonzero(counts)[0])
-    low, centre, high = np.searchsorted(np.cumsum(share), [0.16, 0.5, 0.84])  # robust against hot pixels
-    spread = (high - low) / 2.0
-    following = float(share[lowest + 1]) if lowest + 1 < len(share) else 0.0
-    pile = share[lowest] > _CLAMP_SHARE and share[lowest] > _CLAMP_STEP * following and spread >= 1.0
-    at_zero = lowest == 0 and share[lowest] > _CLAMP_SHARE and centre < 3.0 * max(spread, 0.5)
-    if pile or at_zero:
-        raise CalibrationError(
-            f"The darks are cut off at code {lowest} ({100 * share[lowest]:.1f} % of the pixels): the camera subtracts "
-            "its black level and clamps, so that noise and black level would come out wrong. "
-            "Use the optical-black pixels of raw files that hold them."
-        )
+def _clamp(dark: RawFrame) -> int | None:
+    """The lowest code where noise is cut off there."""
+    if not watch.can_be_examined(dark) or not find_black_clamp(dark).found:
+        return None
+    return int(dark.mosaic.min())

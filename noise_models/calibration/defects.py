@@ -8,8 +8,11 @@ finds the fainter rest.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -26,6 +29,9 @@ _STRIDE = 4
 _SMALLEST_STD_DN = 0.5
 _MAD_TO_STD = 1.4826
 _CLIP_SIGMA = 4.0
+# Shares of a clamped frame between which its noise is seen; the lower one lies this far above the clamped share.
+_QUANTILE_MARGIN = 0.05
+_HIGHEST_QUANTILE = 0.9
 
 
 def neighbourhood(image: NDArray[np.generic]) -> F32:
@@ -39,13 +45,17 @@ def neighbourhood(image: NDArray[np.generic]) -> F32:
     return np.asarray(medians[down[:, None], across[None, :]], dtype=np.float32)
 
 
-def pair_defects(first: U16, second: U16) -> Bool:
+def pair_defects(first: U16, second: U16, *, clamp: int | None = None) -> Bool:
     """Sites that stand out in both of two darks.
 
     Args:
         first: One CFA site of a dark (h, w) [DN].
         second: Of another dark with the same settings.
+        clamp: Lowest code that the camera writes, where it cuts the noise off; then only hot sites can be seen.
     """
+    if clamp is not None:
+        both = np.minimum(first, second)
+        return np.asarray(both > max(_upper_limit(frame, clamp) for frame in (first, second)))
     residuals = [frame.astype(np.float32) - neighbourhood(frame) for frame in (first, second)]
     limit = np.float32(PAIR_SIGMA * max(_body_std(residual) for residual in residuals))
     one, other = residuals
@@ -68,6 +78,19 @@ def mean_without(image: NDArray[np.generic], defects: Bool | None) -> float:
     if len(bad) == count:
         return total / count
     return (total - float(bad.sum(dtype=np.float64))) / (count - len(bad))
+
+
+def _upper_limit(frame: U16, clamp: int) -> float:
+    """Level [DN] that unclamped noise passes at `PAIR_SIGMA`, from two quantiles above the clamp."""
+    sample = frame[::_STRIDE]
+    lowest = max(0.5, float((sample <= clamp).mean()) + _QUANTILE_MARGIN)
+    if lowest >= _HIGHEST_QUANTILE:
+        return math.inf  # nearly all sites are held: what stands out may be ordinary noise
+    shares = np.array([lowest, 0.5 * (lowest + 1.0)])
+    low, high = np.quantile(sample, shares)
+    z = stats.norm.ppf(shares)
+    std = max(float(high - low) / float(z[1] - z[0]), _SMALLEST_STD_DN)
+    return float(low) + (PAIR_SIGMA - float(z[0])) * std
 
 
 def _body_std(residual: F32) -> float:

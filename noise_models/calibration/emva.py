@@ -41,6 +41,7 @@ class _Step:
     role: Literal["dark", "flat"]
     exposure_s: float
     level_key: Hashable
+    light: float | None
 
 
 def read_emva(path: str | Path, *, iso: float = NOMINAL_ISO) -> list[CalibrationFrame]:
@@ -102,7 +103,8 @@ def _step(kind: str, rest: str) -> _Step:
     if len(values) != (2 if kind == "b" else 1) or not np.isfinite(values).all() or values[0] < 0:
         raise ValueError("needed are exposure, and photons of a bright step")
     # Two steps of equal exposure and light are one level: sets list a pair and, later, a long stack.
-    return _Step("flat" if kind == "b" else "dark", values[0] * _NS, tuple(values))
+    role: Literal["dark", "flat"] = "flat" if kind == "b" else "dark"
+    return _Step(role, values[0] * _NS, tuple(values), values[1] if role == "flat" else None)
 
 
 def _frame(
@@ -126,6 +128,7 @@ def _frame(
         exposure_s=step.exposure_s,
         level_key=step.level_key,
         sha256=digest,
+        light=step.light,
     )
 
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from noise_models.calibration.fit_quality import FitQuality
+from noise_models.calibration.linearity import Linearity
 from noise_models.calibration.photon_transfer import TransferCurve
+from noise_models.calibration.tail_fit import TailFit
 
 F64 = NDArray[np.float64]
 
@@ -18,6 +21,8 @@ class IsoEvidence:
 
     Attributes:
         transfer: Photon-transfer curve per plane; empty where there were no flats.
+        linearity: Response per plane; empty where the light of the flats is unknown.
+        tail_fit: Shape of the read noise; None where it could not be measured.
         row_spectrum: Frequency [cycles/row] and power [DN^2] of the row means of dark differences, one frame's worth;
             the mean over frequency is the variance of row means.
         column_spectrum: The same for columns.
@@ -29,9 +34,14 @@ class IsoEvidence:
         dark_frames: Darks read.
         flat_frames: Flats read.
         hot_pixels: Sites above the defect limit in the mean dark.
+        defect_places: Row and column of "defective" sites, and of "blinking" ones in the middle of the frame where
+            there were darks enough; at most some thousand each.
+        quality: How well the profile describes the frames.
     """
 
     transfer: dict[str, TransferCurve]
+    linearity: dict[str, Linearity]
+    tail_fit: TailFit | None
     row_spectrum: tuple[F64, F64]
     column_spectrum: tuple[F64, F64]
     histogram_edges: F64
@@ -42,3 +52,5 @@ class IsoEvidence:
     dark_frames: int
     flat_frames: int
     hot_pixels: int
+    defect_places: dict[str, NDArray[np.int64]]
+    quality: FitQuality

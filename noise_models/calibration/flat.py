@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from noise_models.calibration import watch
 from noise_models.calibration.dark import DarkMeasurement
 from noise_models.calibration.frames import CalibrationFrame
+from noise_models.calibration.linearity import LevelMean
 from noise_models.calibration.pairs import light_ratio, measure_site, site_means, sublattice
 from noise_models.calibration.photon_transfer import CLIPPED_SHARE, TransferPoints, flat_points, join
 from noise_models.calibration.reader import FrameReader
 from noise_models.calibration.spatial import DEFECT_SIGMA, measure_pattern
+from noise_models.calibration.specimen import cut
 from noise_models.calibration.stack import FrameStack
+from noise_models.calibration.traps import Finding
 from noise_models.frame import RawFrame
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2
 
@@ -56,21 +60,29 @@ class FlatMeasurement:
     Attributes:
         points: Per plane, points of the photon-transfer curve.
         prnu: Per plane, one candidate a level.
+        levels: Per plane, the mean of every level, for the linearity.
         saturation: Per plane, the lowest level [DN] at which codes pile up; absent where none did.
+        black_dn: Per plane, the black level [DN] that was taken off the means.
         clip: Per plane, the lowest level [DN] that was taken as clipped so far.
         ratios: Light of the first frame over that of the second, one a pair and plane.
         exposures: Of all flats [s].
         frames: Frames read.
+        pieces: Middle of the last pair of every level.
+        findings: What the trap detectors say.
         notes: What was found and what was left out.
     """
 
     points: dict[str, list[TransferPoints]] = field(default_factory=dict)
     prnu: dict[str, list[PrnuCandidate]] = field(default_factory=dict)
+    levels: dict[str, list[LevelMean]] = field(default_factory=dict)
     saturation: dict[str, float] = field(default_factory=dict)
+    black_dn: dict[str, float] = field(default_factory=dict)
     clip: dict[str, float] = field(default_factory=dict)
     ratios: list[float] = field(default_factory=list)
     exposures: set[float | None] = field(default_factory=set)
     frames: int = 0
+    pieces: list[tuple[RawFrame, RawFrame]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -89,24 +101,39 @@ def measure_flats(
     groups: dict[Hashable, list[CalibrationFrame]] = {}
     for frame in frames:
         groups.setdefault(frame.level_key, []).append(frame)
-    for group in groups.values():
+    examined = set(np.linspace(0, len(groups) - 1, watch.MOST_FLAT_PAIRS).round().astype(int).tolist())
+    for number, group in enumerate(groups.values()):
+        pair: tuple[RawFrame, RawFrame] | None = None
         stack, exposure = FrameStack(), group[0].exposure_s
         result.exposures.add(exposure)
         before = {plane: len(points) for plane, points in result.points.items()}
         light: dict[str, list[float]] = {plane: [] for plane in dark.cfa.plane_names}
+        clipped = dict.fromkeys(light, 0.0)
         for raw in reader.load(group):
             result.frames += 1
             means = {plane: site_means(raw, plane, dark.defects) - dark.black(plane, exposure) for plane in light}
             for plane, values in means.items():
                 light[plane].append(float(values.mean()))
+                clipped[plane] = max(clipped[plane], _clipped_share(raw, plane, dark))
             partner = stack.add(raw)
             if partner is not None:
+                if pair is None and number in examined:
+                    result.findings += watch.of_flats(partner, raw)
+                pair = cut(partner), cut(raw)
                 _add_pair(result, partner, raw, dark, exposure, black_jitter_dn)
+        if pair is not None:
+            result.pieces.append(pair)
         if stack.waiting is not None:
             result.notes.append(f"A flat has no partner ({group[-1].name}): it does not count for the noise.")
         if stack.frames >= 2:
             level = {plane: result.points.get(plane, [])[before.get(plane, 0) :] for plane in light}
             _add_prnu(result, stack, light, dark, level)
+        for plane, means_dn in light.items():
+            if means_dn:
+                error = _mean_error(dark, black_jitter_dn) / math.sqrt(len(means_dn))
+                result.levels.setdefault(plane, []).append(
+                    LevelMean(group[0].light, float(np.mean(means_dn)), error, clipped[plane])
+                )
     usable = [abs(ratio - 1.0) for ratio in result.ratios if 1.0 / MISMATCH < ratio < MISMATCH]
     if usable and max(usable) > _UNSTEADY:
         result.notes.append(f"The light changed by up to {100 * max(usable):.1f} % within a pair; it was scaled out.")
@@ -123,7 +150,7 @@ def _add_pair(
 ) -> None:
     cfa = dark.cfa
     for plane in cfa.plane_names:
-        black = dark.black(plane, exposure_s)
+        result.black_dn[plane] = black = dark.black(plane, exposure_s)
         clip = _clip_level(result, plane, first, dark, black)
         ratio = _ratio(first, second, plane, dark, black, black_jitter_dn)
         result.ratios.append(ratio)
@@ -143,9 +170,24 @@ def _add_pair(
             )
             for site in cfa.sites(plane)
         ]
-        error = math.sqrt((dark.rows.variance_of_mean(dark.shape[0]) + black_jitter_dn**2) / 2.0)
+        error = _mean_error(dark, black_jitter_dn) / math.sqrt(2.0)
         points = flat_points(sites, range_dn=clip - black, line_mean_error=error)
         result.points.setdefault(plane, []).append(points)
+
+
+def _mean_error(dark: DarkMeasurement, black_jitter_dn: float) -> float:
+    """Std of the mean of one frame [DN] that row noise and black jitter cause."""
+    return math.sqrt(dark.rows.variance_of_mean(dark.shape[0]) + black_jitter_dn**2)
+
+
+def _clipped_share(raw: RawFrame, plane: str, dark: DarkMeasurement) -> float:
+    """Share of a plane's sound sites at or above the file's white level."""
+    period = raw.cfa.period
+    shares = [
+        float((sublattice(raw.mosaic, s, period) >= raw.white_level[s])[~dark.defects[s]].mean())
+        for s in raw.cfa.sites(plane)
+    ]
+    return float(np.mean(shares))
 
 
 def _ratio(

@@ -21,6 +21,7 @@ class CalibrationFrame:
         exposure_s: Exposure time [s]; None: unknown.
         level_key: Frames of one ISO and role that share it saw the same light and form pairs.
         sha256: Of the file, hex; "" for a frame made in memory.
+        light: Amount of light on the sensor in any unit, the same for all flats of an ISO; None: unknown.
     """
 
     load: Callable[[], RawFrame]
@@ -30,3 +31,4 @@ class CalibrationFrame:
     exposure_s: float | None
     level_key: Hashable
     sha256: str = ""
+    light: float | None = None

@@ -81,6 +81,16 @@ def join(parts: Sequence[TransferPoints]) -> TransferPoints:
     )
 
 
+def select(points: TransferPoints, chosen: Bool) -> TransferPoints:
+    """Some of the points."""
+    return TransferPoints(
+        points.mean_dn[chosen],
+        points.variance_dn2[chosen],
+        points.relative_error[chosen],
+        points.mean_error_dn[chosen],
+    )
+
+
 def dark_points(sites: Sequence[SitePair]) -> TransferPoints:
     """One point at mean zero from a pair of darks.
 
@@ -153,6 +163,28 @@ def fit_curve(points: TransferPoints, *, range_dn: float, offset_error: float) -
         fit.slope, fit.intercept - QUANTISATION_VARIANCE_DN2, fit.covariance, fit.chi2, fit.dof
     )
     return TransferCurve(points, used, without_rounding, limit)
+
+
+def variance_peak(points: TransferPoints) -> float | None:
+    """Mean above black [DN] from which the variance falls although the light grows; None where it never does.
+
+    Full pixels no longer follow the light: EMVA 1288 calls the maximum of the variance curve the saturation point.
+    """
+    lit = points.mean_dn > 0.0
+    if lit.sum() < _FEWEST_FOR_PEAK:
+        return None
+    mean, variance, error = points.mean_dn[lit], points.variance_dn2[lit], points.error_dn2[lit]
+    top = int(np.argmax(variance))
+    fallen = (mean > mean[top]) & (variance < _PEAK_SHARE * variance[top])
+    fallen &= variance[top] - variance > _PEAK_SIGMA * np.hypot(error, error[top])
+    return float(mean[top]) if fallen.any() else None
+
+
+# Two levels rise or fall; a peak needs a third.
+_FEWEST_FOR_PEAK = 3
+# A fall of a tenth, and beyond chance: scatter of the highest points is no saturation.
+_PEAK_SHARE = 0.9
+_PEAK_SIGMA = 5.0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ class FrameStack:
     Attributes:
         frames: Frames added so far.
         waiting: The last frame where it has no partner yet.
-        differences: Crops of the first differences per CFA site, for the tails.
         defects: Sites that the first pair of darks shows to be defective, per CFA site; empty for flats.
     """
 
@@ -30,7 +29,6 @@ class FrameStack:
         self._total: NDArray[np.uint32] | None = None
         self.frames = 0
         self.waiting: RawFrame | None = None
-        self.differences: list[dict[Site, F32]] = []
         self.defects: dict[Site, Bool] = {}
 
     def add(self, raw: RawFrame) -> RawFrame | None:

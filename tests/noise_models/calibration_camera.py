@@ -13,7 +13,11 @@ from noise_models.frame import RawFrame, Shot
 
 @dataclass
 class Camera:
-    """True parameters, in the units of `SensorNoise`; the maps of PRNU, DSNU and hot pixels are drawn once."""
+    """True parameters, in the units of `SensorNoise`; the maps of PRNU, DSNU and hot pixels are drawn once.
+
+    Attributes that have no field there: ``clamp``, the lowest code; ``spread``, the width of log sigma over pixels;
+    ``bend``, the share of the signal that is lost at 10,000 DN (linear in the signal).
+    """
 
     gain: float = 1.0
     read: float = 4.0
@@ -26,6 +30,9 @@ class Camera:
     hot: float = 0.0
     hot_excess: float = 800.0
     white: float = 16383.0
+    clamp: float = 0.0
+    spread: float = 0.0
+    bend: float = 0.0
     cfa: str = "M"
     shape: tuple[int, int] = (96, 96)
     iso: float = 100.0
@@ -35,6 +42,7 @@ class Camera:
         self.rng = np.random.default_rng(self.seed)
         self.response = 1.0 + self.prnu * self.rng.standard_normal(self.shape)
         self.fixed = self.dsnu * self.rng.standard_normal(self.shape)
+        self.sigma = self.read * np.exp(self.spread * self.rng.standard_normal(self.shape) - self.spread**2)
         lit = self.rng.random(self.shape) < self.hot
         self.hot_dn = np.where(lit, self.hot_excess * (0.5 + 0.5 * self.rng.exponential(size=self.shape)), 0.0)
 
@@ -43,12 +51,14 @@ class Camera:
         height, width = self.shape
         signal = np.broadcast_to(light, self.shape) * self.response + self.hot_dn
         electrons = self.rng.poisson(signal / self.gain)
-        value = self.gain * electrons + self.black + self.fixed + self.read * self.rng.standard_normal(self.shape)
+        value = self.gain * electrons
+        value = value * (1.0 - self.bend * value / 10_000.0) + self.black + self.fixed
+        value = value + self.sigma * self.rng.standard_normal(self.shape)
         value = value + self.row * self.rng.standard_normal((height, 1))
         value = value + self.column * self.rng.standard_normal((1, width)) + self.jitter * self.rng.standard_normal()
         cfa = Cfa.parse(self.cfa)
         return RawFrame(
-            mosaic=np.clip(np.rint(value), 0, self.white).astype(np.uint16),
+            mosaic=np.clip(np.rint(value), self.clamp, self.white).astype(np.uint16),
             cfa=cfa,
             black_level=np.full(cfa.period, np.rint(self.black)),
             white_level=np.full(cfa.period, self.white),

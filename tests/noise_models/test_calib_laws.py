@@ -128,7 +128,7 @@ def _ols_covers(camera: Camera) -> bool:
 
 def test_row_noise_is_unbiased_at_two_per_cent_of_the_pixel_noise() -> None:
     """The std is cut at zero, so the law is about the variance; the copied estimator (no correction) must fail."""
-    read, row, runs, shape = 10.0, 0.2, 60, (400, 100)
+    read, row, runs, shape = 10.0, 0.2, 60, (240, 100)
     variances, errors, naive = [], [], []
     for seed in range(runs):
         camera = Camera(read=read, row=row, shape=shape, seed=seed)

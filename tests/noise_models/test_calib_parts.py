@@ -15,7 +15,6 @@ from noise_models.calibration.pairs import measure_site, remove_lines
 from noise_models.calibration.quantised import count_codes, fit_codes
 from noise_models.calibration.segments import segment_ids
 from noise_models.calibration.spatial import measure_pattern
-from noise_models.calibration.tails import classify_tail, tukey_kurtosis
 from noise_models.errors import CalibrationError, DamagedRaw
 from noise_models.frame import RawFrame, Shot
 from noise_models.sensor import Estimate
@@ -105,34 +104,7 @@ def test_fit_needs_two_levels() -> None:
         fit_affine_variance(np.zeros(3), np.ones(3), relative_error=np.ones(3))
 
 
-# --- tails and segments ---------------------------------------------------------------------------------------------
-
-
-def tukey(rng: np.random.Generator, shape: float, size: tuple[int, ...]) -> np.ndarray:
-    p = rng.uniform(size=size)
-    return (p**shape - (1 - p) ** shape) / shape
-
-
-def test_tails_are_told_apart() -> None:
-    rng = np.random.default_rng(5)
-    pixels = 400_000
-    sigma = np.exp(0.3 * rng.standard_normal(pixels))
-    cases = {
-        "gaussian": rng.standard_normal((4, pixels)),
-        "lognormal": sigma * rng.standard_normal((4, pixels)),
-        "tukey": tukey(rng, -0.05, (4, pixels)),
-    }
-    for kind, draws in cases.items():
-        first, second = draws[0] - draws[1], draws[2] - draws[3]
-        tail = classify_tail(first / first.std(), second / second.std())
-        assert tail.kind == kind
-        if tail.shape is not None:
-            assert tail.shape.value == pytest.approx({"lognormal": 0.3, "tukey": -0.05}[kind], abs=0.02)
-
-
-def test_tukey_kurtosis_of_the_uniform_distribution() -> None:
-    assert tukey_kurtosis(1.0) == pytest.approx(-1.2)
-    assert tukey_kurtosis(0.1349) == pytest.approx(0.0, abs=0.01)
+# --- segments ---------------------------------------------------------------------------------------------------------
 
 
 def test_segments_start_where_read_noise_falls() -> None:
@@ -174,9 +146,9 @@ def test_an_iso_that_cannot_be_measured_is_left_out_with_a_note() -> None:
     assert any("ISO 200 was left out" in note for note in profile.notes)
 
 
-def test_clamped_darks_are_refused() -> None:
-    camera = Camera(black=2.0, read=4.0)
-    with pytest.raises(CalibrationError, match="cut off at code 0"):
+def test_darks_below_the_clamp_are_refused() -> None:
+    camera = Camera(black=-30.0, read=4.0)
+    with pytest.raises(CalibrationError, match="below the black clamp"):
         calibrate(camera.darks(4))
 
 
@@ -227,7 +199,7 @@ def test_isos_form_segments_and_odd_gains_are_noted() -> None:
         frames += camera.darks(4) + camera.flats(300.0, 1500.0)
     profile = calibrate(frames).profile
     assert [entry.segment for entry in profile.entries] == [0, 0, 1, 1]
-    assert any(note.startswith("ISO 800") and "proportionality" in note for note in profile.notes)
+    assert any("ISO 800" in note for note in profile.notes)
 
 
 # --- grouping -------------------------------------------------------------------------------------------------------
@@ -260,7 +232,7 @@ def test_paths_are_read_lazily_and_grouped_by_folder_without_exposure() -> None:
     assert [f.level_key == frames[0].level_key for f in frames] == [True, False, True, False]
     assert len(reads) == 4
     frames[0].load()
-    assert len(reads) == 5
+    assert len(reads) == 4, "small frames are kept"
     assert frames[0].name == "1"
 
 
