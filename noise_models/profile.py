@@ -13,8 +13,8 @@ from noise_models.iso_law import interpolate
 from noise_models.sensor import Model, SensorNoise
 
 if TYPE_CHECKING:
-    from noise_models.dark_library import DarkLibrary
-    from noise_models.sampler import NoiseSampler
+    from noise_models.sampling.dark_library import DarkLibrary
+    from noise_models.sampling.sampler import NoiseSampler
 
 
 class FrameRecord(Model):
@@ -26,13 +26,23 @@ class FrameRecord(Model):
 
 
 class Provenance(Model):
-    """Who measured what with which tool."""
+    """Who measured what with which tool.
+
+    Attributes:
+        tool: Name and version.
+        created: ISO 8601.
+        frames: What was measured.
+        source: Of values that were not measured here.
+        licence: Of the profile.
+        maps_sha256: Of the npz file with the maps that belong to the profile, hex; "" where there is none.
+    """
 
     tool: str = ""
     created: str = ""
     frames: tuple[FrameRecord, ...] = ()
     source: str = ""
     licence: str = "CC0-1.0"
+    maps_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
 
 
 class CameraProfile(Model):
@@ -111,8 +121,8 @@ class CameraProfile(Model):
             ProfileError: an unknown gain or white level, or darks that lack an ISO.
         """
         # They are built on profiles: not to be imported with them.
-        from noise_models.noise_laws import ProfileLaw
-        from noise_models.sampler import NoiseSampler
+        from noise_models.sampling.laws import ProfileLaw
+        from noise_models.sampling.sampler import NoiseSampler
 
         law = ProfileLaw(
             self,

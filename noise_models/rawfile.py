@@ -17,15 +17,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from noise_models.containers import Container, recognise
-from noise_models.decoder import Decoder, Report
 from noise_models.errors import DamagedRaw, NotARawFile, RawTooLarge
 from noise_models.frame import Integrity, RawFrame, Source
-from noise_models.integrity import container_damage, container_evidence, digest_matches, pixel_damage
-from noise_models.opticalblack import masked_areas
-from noise_models.rawlevels import read_cfa, read_levels
-from noise_models.rawshot import read_colour, read_noise_profile, read_orientation, read_shot
-from noise_models.rawtags import COMPRESSION, VC5, refuse_other_size, refuse_processed, second_decoder_job, sensor_ifd
+from noise_models.reading.containers import Container, recognise
+from noise_models.reading.decoder import Decoder, Report
+from noise_models.reading.integrity import container_damage, container_evidence, digest_matches, pixel_damage
+from noise_models.reading.masked_areas import masked_areas
+from noise_models.reading.rawlevels import read_cfa, read_levels
+from noise_models.reading.rawshot import read_colour, read_noise_profile, read_orientation, read_shot
+from noise_models.reading.rawtags import (
+    COMPRESSION,
+    VC5,
+    refuse_other_size,
+    refuse_processed,
+    second_decoder_job,
+    sensor_ifd,
+)
 
 __all__ = ["DEFAULT_MAX_MEGAPIXELS", "Decoder", "read_raw"]
 

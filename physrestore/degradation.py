@@ -1,7 +1,7 @@
 """Calibrated noise levels for deepinv: a generator of joint parameters, and the read-out behind the noise.
 
 Importing this module imports deepinv: do so on use. The full chain (fixed patterns, hot sites, several tails in one
-batch, real darks) is `noise_models.sampler.NoiseSampler`; here is the part that deepinv's own loops can update.
+batch, real darks) is `noise_models.sampling.NoiseSampler`; here is the part that deepinv's own loops can update.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from noise_models.cfa import BAYER_PLANES, Cfa
 from noise_models.errors import CfaError
-from noise_models.noise_laws import NoiseLaw
+from noise_models.sampling.laws import NoiseLaw
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2
 from physrestore.deepinv_host import load_deepinv
 from physrestore.sendable import SendsGenerator
@@ -37,7 +37,7 @@ class NoiseLevelGenerator(SendsGenerator, PhysicsGenerator):  # type: ignore[mis
         CfaError: levels per plane of an array that is not Bayer.
         ProfileError: a law for other planes than those of ``cfa``.
 
-    >>> from noise_models.noise_laws import WidePrior
+    >>> from noise_models.sampling.laws import WidePrior
     >>> levels = NoiseLevelGenerator(WidePrior(), cfa=Cfa.parse("RGGB")).step(batch_size=3, seed=1)
     >>> sorted(levels), levels["gain"].shape
     (['gain', 'row', 'sigma'], torch.Size([3]))

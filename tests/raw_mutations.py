@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from noise_models.cfa import XTRANS_ROWS
-from noise_models.integrity import new_raw_image_digest
+from noise_models.reading.integrity import new_raw_image_digest
 from tests.raw_samples import make_dng, noisy_mosaic
 from tests.shared_data import data_folder
 

@@ -69,7 +69,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def _decoder() -> str:
     """What the decoder process says of itself, or why it cannot run."""
-    from noise_models.decoder import Decoder
+    from noise_models.reading.decoder import Decoder
 
     try:
         with Decoder() as decoder:

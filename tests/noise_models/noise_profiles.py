@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from noise_models.cfa import BAYER_PLANES, Cfa
-from noise_models.noise_laws import ProfileLaw
 from noise_models.profile import CameraProfile
-from noise_models.sampler import NoiseSampler
+from noise_models.sampling.laws import ProfileLaw
+from noise_models.sampling.sampler import NoiseSampler
 from noise_models.sensor import Estimate, HotPixels, PlaneNoise, SensorNoise, Tail
 
 TAILS = {

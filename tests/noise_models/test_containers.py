@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from noise_models.containers import recognise
+from noise_models.reading.containers import recognise
 from tests.raw_samples import directory, make_dng, noisy_mosaic
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from noise_models.cfa import BAYER_PHASES, Cfa, pack, plane_mask, unpack
-from noise_models.dark_library import DarkLibrary, rounding_error
 from noise_models.errors import CalibrationError, ProfileError
 from noise_models.frame import RawFrame, Shot
-from noise_models.noise_laws import ProfileLaw, WidePrior
-from noise_models.sampler import NoiseSampler
+from noise_models.sampling.dark_library import DarkLibrary, rounding_error
+from noise_models.sampling.laws import ProfileLaw, WidePrior
+from noise_models.sampling.sampler import NoiseSampler
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2
 from tests.moments import assert_moments
 from tests.noise_models.noise_profiles import entry, generator, profile

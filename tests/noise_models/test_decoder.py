@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from noise_models import rawdecode
-from noise_models.decoder import JOBS_PER_PROCESS, Decoder
 from noise_models.errors import DamagedRaw, DecoderCrashed, NotARawFile
 from noise_models.rawfile import read_raw
+from noise_models.reading import rawdecode
+from noise_models.reading.decoder import JOBS_PER_PROCESS, Decoder
 from tests.raw_samples import make_dng, noisy_mosaic
 
 MOSAIC = noisy_mosaic()
@@ -29,7 +29,7 @@ def decode(decoder, data=DNG):
 
 
 def test_one_process_serves_many_files_and_is_renewed(monkeypatch):
-    monkeypatch.setattr("noise_models.decoder.JOBS_PER_PROCESS", 5)
+    monkeypatch.setattr("noise_models.reading.decoder.JOBS_PER_PROCESS", 5)
     assert JOBS_PER_PROCESS > 5
     with Decoder() as decoder:
         pids = []
@@ -149,7 +149,7 @@ def test_libraws_chatter_does_not_reach_the_terminal(tmp_path):
     cut.write_bytes(DNG[:-3000])
     directly = "import rawpy, sys, contextlib\nwith contextlib.suppress(Exception): rawpy.imread(sys.argv[1]).unpack()"
     isolated = (
-        "import sys; from pathlib import Path; from noise_models.decoder import Decoder\n"
+        "import sys; from pathlib import Path; from noise_models.reading.decoder import Decoder\n"
         "with Decoder() as d:\n"
         "    try: d.decode(Path('x'), Path(sys.argv[1]).read_bytes(), max_pixels=10**6)\n"
         "    except Exception as e: sys.exit(0 if type(e).__name__ == 'DamagedRaw' else 1)\n"

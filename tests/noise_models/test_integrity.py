@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from noise_models.containers import recognise
-from noise_models.integrity import (
+from noise_models.reading.containers import recognise
+from noise_models.reading.integrity import (
     MIN_CONSTANT_ROWS,
     MIN_ZERO_RUN,
     container_damage,

@@ -8,10 +8,10 @@ import torch
 
 from noise_models.cfa import Cfa
 from noise_models.errors import NoProfileForIso, ProfileError
-from noise_models.noise_laws import MAX_RELATIVE_SPREAD, STEPS_PER_STOP, ProfileLaw, WidePrior
-from noise_models.noise_parameters import NoiseParameters
 from noise_models.profile import CameraProfile
 from noise_models.published import published_profiles
+from noise_models.sampling.laws import MAX_RELATIVE_SPREAD, STEPS_PER_STOP, ProfileLaw, WidePrior
+from noise_models.sampling.parameters import NoiseParameters
 from tests.moments import assert_moments
 from tests.noise_models.noise_profiles import entry, generator, profile
 

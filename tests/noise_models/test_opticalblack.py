@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from noise_models.cfa import Cfa
-from noise_models.decoder import Report
-from noise_models.opticalblack import GUARD_LINES, masked_areas
+from noise_models.reading.decoder import Report
+from noise_models.reading.masked_areas import GUARD_LINES, masked_areas
 
 BLACK = 500.0
 TOP, LEFT, HEIGHT, WIDTH = 20, 30, 200, 300

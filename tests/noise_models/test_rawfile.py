@@ -11,8 +11,8 @@ import pytest
 from noise_models.cfa import BAYER_PHASES, XTRANS_ROWS, Cfa
 from noise_models.errors import DamagedRaw, NotARawFile, RawFileError, RawTooLarge, UnsupportedRaw
 from noise_models.frame import Integrity
-from noise_models.integrity import new_raw_image_digest
 from noise_models.rawfile import Decoder, read_raw
+from noise_models.reading.integrity import new_raw_image_digest
 from tests.raw_samples import BLACK, WHITE, make_dng, noisy_mosaic
 
 MOSAIC = noisy_mosaic()

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 
 from noise_models.cfa import BAYER_PHASES, Cfa, pack, plane_mask, unpack
 from noise_models.errors import CfaError, ProfileError
-from noise_models.noise_laws import WidePrior
-from noise_models.noise_parameters import NoiseParameters
-from noise_models.sampler import NoiseSampler, tukey_lambda
+from noise_models.sampling.laws import WidePrior
+from noise_models.sampling.parameters import NoiseParameters
+from noise_models.sampling.sampler import NoiseSampler, tukey_lambda
 from tests.moments import assert_moments
 from tests.noise_models.noise_profiles import NoisyPatches, entry, generator, law, profile
 

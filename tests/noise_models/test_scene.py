@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from noise_models import scene as scene_module
-from noise_models.glyphs import text_bitmap
-from noise_models.scene import PATCHES, procedural_scene
+from noise_models.scene import still_life as scene_module
+from noise_models.scene.glyphs import text_bitmap
+from noise_models.scene.still_life import PATCHES, procedural_scene
 
 HEIGHT, WIDTH = 400, 600
 UNIT = WIDTH / 3  # pixels a canvas unit

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from noise_models.tiffwalk import MAX_DIRECTORIES, walk
+from noise_models.reading.tiffwalk import MAX_DIRECTORIES, walk
 from tests.raw_samples import directory, make_dng, noisy_mosaic
 
 SUB = {256: ("L", [77])}

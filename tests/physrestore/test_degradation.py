@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from noise_models.cfa import BAYER_PLANES, Cfa
 from noise_models.errors import CfaError, ProfileError
-from noise_models.noise_laws import ProfileLaw, WidePrior
+from noise_models.sampling.laws import ProfileLaw, WidePrior
 from physrestore.deepinv_host import load_deepinv
 from physrestore.degradation import NoiseLevelGenerator, SensorReadout
 from physrestore.noise import CalibratedNoise

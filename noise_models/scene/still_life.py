@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from noise_models.scene_objects import (
+from noise_models.scene.objects import (
     Layer,
     backdrop,
     ball,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noise_models.glyphs import GLYPH_HEIGHT, text_bitmap
+from noise_models.scene.glyphs import GLYPH_HEIGHT, text_bitmap
 
 Rgb = tuple[float, float, float]
 # Columns x (1, w), rows y (h, 1), pixel size -> colour (3, h, w) or broadcastable, coverage (h, w) or broadcastable.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from noise_models.tiffwalk import TIFF_MAGIC, Tiff, walk
+from noise_models.reading.tiffwalk import TIFF_MAGIC, Tiff, walk
 
 DNG_VERSION = 50706
 

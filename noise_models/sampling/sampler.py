@@ -21,10 +21,10 @@ from scipy import stats
 from torch import Tensor
 
 from noise_models.cfa import Cfa
-from noise_models.dark_library import DarkLibrary
 from noise_models.errors import ProfileError
-from noise_models.noise_laws import NoiseLaw
-from noise_models.noise_parameters import TAIL_KINDS, Channels, NoiseParameters
+from noise_models.sampling.dark_library import DarkLibrary
+from noise_models.sampling.laws import NoiseLaw
+from noise_models.sampling.parameters import TAIL_KINDS, Channels, NoiseParameters
 from noise_models.terms import HOT_FLOOR, ReadNoise, ShotNoise
 
 # Below this mean the reparametrised shot noise keeps its std, for the slope of a square root ends at infinity. It is

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from noise_models.containers import Container
-from noise_models.decoder import Report
 from noise_models.frame import Colour, Matrix3, Shot
-from noise_models.rawtags import sensor_ifd
-from noise_models.tiffwalk import RATIONAL_TYPES, Ifd, Tag, Tiff
+from noise_models.reading.containers import Container
+from noise_models.reading.decoder import Report
+from noise_models.reading.rawtags import sensor_ifd
+from noise_models.reading.tiffwalk import RATIONAL_TYPES, Ifd, Tag, Tiff
 
 _MAKE, _MODEL, _ORIENTATION, _DATE = 271, 272, 274, 306
 _EXPOSURE, _APERTURE, _ISO, _RECOMMENDED_EXPOSURE_INDEX, _ISO_SPEED = 33434, 33437, 34855, 34866, 34867

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noise_models.cfa import Cfa
-from noise_models.containers import Container
-from noise_models.decoder import Report
 from noise_models.errors import CfaError, DamagedRaw, UnsupportedRaw
-from noise_models.rawtags import BITS_PER_SAMPLE, CFA_PATTERN, CFA_REPEAT, is_linear_mono, sensor_ifd
-from noise_models.tiffwalk import Ifd
+from noise_models.reading.containers import Container
+from noise_models.reading.decoder import Report
+from noise_models.reading.rawtags import BITS_PER_SAMPLE, CFA_PATTERN, CFA_REPEAT, is_linear_mono, sensor_ifd
+from noise_models.reading.tiffwalk import Ifd
 
 BLACK_REPEAT, BLACK_LEVEL, BLACK_DELTA_H, BLACK_DELTA_V, WHITE_LEVEL = 50713, 50714, 50715, 50716, 50717
 ACTIVE_AREA = 50829

@@ -12,8 +12,8 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from noise_models.containers import Container
-from noise_models.rawtags import (
+from noise_models.reading.containers import Container
+from noise_models.reading.rawtags import (
     BITS_PER_SAMPLE,
     HEIGHT,
     LINEARISATION_TABLE,
@@ -23,7 +23,7 @@ from noise_models.rawtags import (
     segments,
     sensor_ifd,
 )
-from noise_models.tiffwalk import TIFF_MAGIC, Ifd
+from noise_models.reading.tiffwalk import TIFF_MAGIC, Ifd
 
 NEW_RAW_IMAGE_DIGEST = 51111
 # The SDK hashes cells of at most this side [pixels].

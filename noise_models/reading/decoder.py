@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from noise_models import rawdecode
 from noise_models.errors import DamagedRaw, DecoderCrashed, NotARawFile, RawFileError, RawTooLarge, UnsupportedRaw
+from noise_models.reading import rawdecode
 
 # Address space of the process. A 200-megapixel file of 400 MB needs about 1.7 GB: file twice, pixels twice, libraries.
 DEFAULT_MEMORY_BYTES = 4 << 30

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from noise_models.cfa import BAYER_PLANES
 from noise_models.errors import NoProfileForIso, ProfileError
-from noise_models.noise_parameters import TAIL_KINDS, NoiseParameters
 from noise_models.profile import CameraProfile
+from noise_models.sampling.parameters import TAIL_KINDS, NoiseParameters
 from noise_models.sensor import Estimate, SensorNoise
 from noise_models.terms import MAX_PRNU, TUKEY_MIN_SHAPE
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noise_models.cfa import Cfa
-from noise_models.decoder import Report
 from noise_models.frame import MaskedArea
+from noise_models.reading.decoder import Report
 
 # Fewer lines say nothing about a black level, and are often the sensor's edge.
 MIN_LINES = 4

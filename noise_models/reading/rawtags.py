@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from noise_models.containers import Container
 from noise_models.errors import DamagedRaw, UnsupportedRaw
-from noise_models.tiffwalk import Ifd, Tiff
+from noise_models.reading.containers import Container
+from noise_models.reading.tiffwalk import Ifd, Tiff
 
 NEW_SUBFILE_TYPE = 254
 WIDTH, HEIGHT, BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262

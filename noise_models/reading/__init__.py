@@ -1,0 +1,1 @@
+"""How a raw file is read: containers and tags, the decoder process, levels, integrity. `noise_models.rawfile` is the door."""
