@@ -43,7 +43,8 @@ _TENT_RADIUS = 2
 def demosaic(mosaic: Tensor, cfa: Cfa) -> Tensor:
     """Camera RGB from a mosaic by fixed linear interpolation.
 
-    Bayer: Malvar-He-Cutler's gradient-corrected filters. X-Trans and quad-Bayer: tent-weighted mean of the sites of each colour.
+    Bayer: Malvar-He-Cutler's gradient-corrected filters. X-Trans and quad-Bayer: tent-weighted mean of the sites of
+    each colour.
     Monochrome: the one plane three times. A measured site keeps its own value in every case.
 
     Args:
