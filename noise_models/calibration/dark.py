@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noise_models.calibration.banding import LineNoise
+from noise_models.calibration.maps import MapBuilder
 from noise_models.calibration.photon_transfer import TransferPoints
 from noise_models.calibration.quantised import CodeFit
 from noise_models.calibration.spatial import Pattern
@@ -52,6 +53,7 @@ class DarkMeasurement:
         pattern_frames: Frames that ``patterns`` is the mean of.
         main_group: Level key of that largest group.
         specimen: The middle of the frames of the largest group.
+        maps: Collects maps; None where nobody asked for them.
         findings: What the trap detectors say.
         histogram: Per plane, counts of the first pair's difference in `HISTOGRAM_EDGES`.
         notes: What was found and what was left out.
@@ -76,6 +78,7 @@ class DarkMeasurement:
     pattern_frames: int = 0
     main_group: Hashable = None
     specimen: DarkSpecimen = field(default_factory=lambda: DarkSpecimen(0))
+    maps: MapBuilder | None = None
     findings: list[Finding] = field(default_factory=list)
     histogram: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

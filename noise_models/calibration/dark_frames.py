@@ -13,6 +13,7 @@ from noise_models.calibration import watch
 from noise_models.calibration.dark import HISTOGRAM_EDGES, DarkMeasurement
 from noise_models.calibration.defects import beyond, pair_defects
 from noise_models.calibration.frames import CalibrationFrame
+from noise_models.calibration.maps import MapBuilder
 from noise_models.calibration.pairs import SitePair, all_sites, measure_site, resolved, site_means, sublattice
 from noise_models.calibration.photon_transfer import TransferPoints, dark_points
 from noise_models.calibration.quantised import count_codes, fit_codes
@@ -29,12 +30,13 @@ Bool = NDArray[np.bool_]
 Site = tuple[int, int]
 
 
-def measure_darks(frames: Sequence[CalibrationFrame], reader: FrameReader) -> DarkMeasurement:
+def measure_darks(frames: Sequence[CalibrationFrame], reader: FrameReader, *, maps: bool = False) -> DarkMeasurement:
     """Measure all darks of one ISO.
 
     Args:
         frames: Darks of one ISO; those that share a level key form pairs in their order.
         reader: Loads them.
+        maps: Also collect maps.
 
     Raises:
         CalibrationError: no pair among them, or the black level cuts the noise off.
@@ -47,11 +49,14 @@ def measure_darks(frames: Sequence[CalibrationFrame], reader: FrameReader) -> Da
     for key, group in groups.items():
         stack = FrameStack()
         for raw in reader.load(group):
-            result = result or DarkMeasurement(
-                raw.cfa, raw.shape, specimen=DarkSpecimen(len(groups[largest]), raw.shape)
-            )
+            if result is None:
+                specimen = DarkSpecimen(len(groups[largest]), raw.shape)
+                builder = MapBuilder(raw.cfa, raw.shape) if maps else None
+                result = DarkMeasurement(raw.cfa, raw.shape, specimen=specimen, maps=builder)
             if key == largest:
                 result.specimen.add(raw)
+                if result.maps is not None:
+                    result.maps.add_dark(raw)
             _add_frame(result, raw, stack, group[0].exposure_s, key, main=largest)
         if result is not None and stack.frames:
             _finish_group(result, stack, group[0].exposure_s, key)
@@ -164,6 +169,8 @@ def _finish_group(result: DarkMeasurement, stack: FrameStack, exposure_s: float 
         faint = beyond(mean, result.patterns[site].limit) if result.clamp is None else stack.defects[site]
         result.defects[site] = stack.defects[site] | faint
     result.pair_defects = stack.defects
+    if result.maps is not None:
+        result.maps.finish_darks(stack, result.defects)
     result.black_shift = {
         plane: stack.plane_mean(plane, result.cfa, result.defects) - old for plane, old in before.items()
     }

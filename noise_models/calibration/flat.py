@@ -225,6 +225,7 @@ def _add_prnu(
     level: dict[str, list[TransferPoints]],
 ) -> None:
     """Spatial variance of the mean flat, less the temporal noise left in it and the dark pattern."""
+    seen: dict[str, tuple[float, float]] = {}
     for plane, values in light.items():
         mean = float(np.mean(values))
         if not level[plane] or mean <= 0 or max(values) > MISMATCH * min(values):
@@ -251,3 +252,6 @@ def _add_prnu(
         result.prnu.setdefault(plane, []).append(
             PrnuCandidate(variance / mean**2, math.hypot(error, fixed_error) / mean**2, mean, stack.frames)
         )
+        seen[plane] = mean, temporal
+    if dark.maps is not None:
+        dark.maps.add_flats(stack, dark, seen)

@@ -86,6 +86,26 @@ def measure_pattern(mean_frame: F32, *, detrend: bool, exclude: Bool | None = No
     )
 
 
+def flattened(mean_frame: F32) -> F32:
+    """A mean frame above black (h, w) over the plane through its tile, 1 on average; NaN beyond the last whole tile."""
+    side = min(TILE, *mean_frame.shape)
+    rows, columns = mean_frame.shape[0] // side, mean_frame.shape[1] // side
+    tiles = mean_frame[: rows * side, : columns * side].reshape(rows, side, columns, side).astype(np.float64)
+    start = tiles - np.median(tiles, axis=(1, 3), keepdims=True)
+    keep = np.ones(tiles.shape, dtype=bool)
+    for _ in range(_ROUNDS):
+        residual = _centred(start, keep, detrend=True)
+        keep = np.abs(residual) <= DEFECT_SIGMA * max(
+            _MAD_TO_STD * float(np.median(np.abs(residual))), _smallest_step(residual[keep])
+        )
+    level = tiles - _centred(start, keep, detrend=True)
+    result = np.full(mean_frame.shape, np.nan, dtype=np.float32)
+    # A tile without light has no response.
+    ratio = np.divide(tiles, level, out=np.full(tiles.shape, np.nan), where=level > 0.0)
+    result[: rows * side, : columns * side] = ratio.reshape(rows * side, columns * side)
+    return result
+
+
 def _centred(tiles: F64, keep: Bool, *, detrend: bool) -> F64:
     """Tiles less the mean of their kept sites, and less the plane through them."""
     residual: F64 = tiles - _kept_mean(tiles, keep)
