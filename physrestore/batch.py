@@ -104,8 +104,7 @@ def run(
             try:
                 outcome = _one(job, settings, decoder, originals, overwrite, dry_run, progress)
             except (NoiseModelError, PhysrestoreError, OSError, MemoryError) as error:
-                remarks = " ".join([str(error), *getattr(error, "__notes__", [])])
-                outcome = Outcome(job.source, job.target, Status.FAILED, remarks or type(error).__name__)
+                outcome = Outcome(job.source, job.target, Status.FAILED, str(error) or type(error).__name__)
             yield replace(outcome, seconds=time.perf_counter() - start)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noise_models.calibration.single_photo import NotIdentifiable, estimate_from_frame
+from noise_models.calibration.single_photo import estimate_from_frame
 from noise_models.errors import ProfileError
 from noise_models.frame import RawFrame
 from noise_models.interchange.dng import noise_from_tag
@@ -100,11 +100,7 @@ def _from_tag(frame: RawFrame, pairs: Sequence[tuple[float, float]]) -> ChosenNo
 
 
 def _estimated(frame: RawFrame, notes: tuple[str, ...]) -> ChosenNoise:
-    try:
-        estimate = estimate_from_frame(frame)
-    except NotIdentifiable as reason:
-        reason.add_note("Give a profile of this camera with --profile (physrestore calibrate makes one).")
-        raise
+    estimate = estimate_from_frame(frame)
     gain = next(iter(estimate.noise.planes.values())).gain
     assert gain is not None
     low, high = gain.interval()

@@ -102,4 +102,4 @@ def errors_as_exit() -> Iterator[None]:
     try:
         yield
     except (NoiseModelError, PhysrestoreError, OSError) as error:
-        raise fail(" ".join([str(error), *getattr(error, "__notes__", [])])) from error
+        raise fail(str(error)) from error
