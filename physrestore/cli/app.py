@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from physrestore import __version__
 from physrestore.cli import calibrate, demo, doctor, inspect, profile, restore, simulate
-from physrestore.cli.console import Exit, note
+from physrestore.cli.console import Exit, note, say
 
 app = typer.Typer(
     name="physrestore",
@@ -17,6 +19,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        say(f"physrestore {__version__}")
+        raise typer.Exit
+
+
 app.command("demo")(demo.demo)
 app.command("inspect")(inspect.inspect)
 app.command("calibrate")(calibrate.calibrate)

@@ -289,6 +289,12 @@ def test_path_lists_are_spread_only_for_their_options() -> None:
     ]  # fmt: skip
 
 
+def test_version() -> None:
+    code, stdout, _ = cli("--version")
+
+    assert (code, stdout.split()[0]) == (0, "physrestore")
+
+
 def test_doctor_says_what_is_there() -> None:
     code, stdout, _ = cli("doctor", "--json")
 
