@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from noise_models.calibration.burst_tiles import TILE_DOF, BurstTiles
+from noise_models.calibration.burst_tiles import CLIP_SIGMAS, TILE_DOF, BurstTiles
 from noise_models.calibration.fits import variance_error
 from noise_models.calibration.photon_transfer import TransferPoints
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2
@@ -102,7 +102,8 @@ def select_still(tiles: BurstTiles) -> Selection:
     limit = 1.0 + QUIET_SIGMAS * math.sqrt(2.0 / (TILE_DOF * (len(planes) - 1)))
     for _ in range(_ROUNDS):
         expected = _expected(tiles, laws)
-        quiet = tiles.usable & (_others(tiles.variance / expected) < limit)
+        clear = tiles.usable & (tiles.room > CLIP_SIGMAS * np.sqrt(expected)).all(axis=0)
+        quiet = clear & (_others(tiles.variance / expected) < limit)
         used = np.zeros_like(quiet)
         for name in laws:
             own = planes == name
@@ -118,7 +119,7 @@ def select_still(tiles: BurstTiles) -> Selection:
         sigma = math.hypot(law.motion, law.motion_error)
         predicted = float(sigma * max(left.mean(), 0.0)) if left.size else 0.0
         shares[name] = math.hypot(predicted, max(coherent[0], 0.0) / _COHERENCE)
-    usable = len(planes) * max(int(tiles.usable.sum()), 1)
+    usable = len(planes) * max(int(clear.sum()), 1)
     return Selection(
         used=used,
         laws=laws,

@@ -50,7 +50,8 @@ class BurstTiles:
         column_offsets: The same of columns.
         tile_row: Row of tiles, counted on over the pairs, (N,).
         tile_column: Column of tiles, counted on over the pairs, (N,).
-        usable: No lattice of the tile is near either end of the codes, (N,).
+        room: Distance of the mean from the nearer end of the codes [DN], (L, N).
+        usable: No sample of any lattice is at either end, (N,).
         ratios: Light of the first over the second frame, one a pair and plane.
     """
 
@@ -65,6 +66,7 @@ class BurstTiles:
     column_offsets: F32
     tile_row: NDArray[np.int64]
     tile_column: NDArray[np.int64]
+    room: F64
     usable: Bool
     ratios: tuple[float, ...]
 
@@ -103,6 +105,7 @@ def burst_tiles(first: RawFrame, second: RawFrame, blacks: tuple[F64, F64]) -> B
         column_offsets=np.stack([part.columns for part in parts]),
         tile_row=np.repeat(np.arange(rows), columns),
         tile_column=np.tile(np.arange(columns), rows),
+        room=np.stack([part.room for part in parts]),
         usable=np.all([part.usable for part in parts], axis=0),
         ratios=tuple(ratios.values()),
     )
@@ -118,7 +121,7 @@ def join_pairs(parts: Sequence[BurstTiles]) -> BurstTiles:
 
     arrays = {
         name: together(name)
-        for name in ("mean", "variance", "fourth", "gradient", "coherent", "row_offsets", "column_offsets")
+        for name in ("mean", "variance", "fourth", "gradient", "coherent", "room", "row_offsets", "column_offsets")
     }
     return BurstTiles(
         plane=parts[0].plane,
@@ -162,6 +165,7 @@ class _Lattice:
     gradient: F64
     rows: F32
     columns: F32
+    room: F64
     usable: Bool
 
 
@@ -185,7 +189,6 @@ def _lattice(
     steps = np.diff(middle, axis=1) ** 2, np.diff(middle, axis=2) ** 2
     gradient = sum(step.mean(axis=(1, 2), dtype=np.float64) for step in steps) - scale * variance
     mean = middle.mean(axis=(1, 2), dtype=np.float64)
-    margin = CLIP_SIGMAS * np.sqrt(variance)
     inside = np.all([(tile > low) & (tile < white) for tile in codes], axis=(0, 2, 3))
     black = max(blacks)
     return _Lattice(
@@ -196,7 +199,8 @@ def _lattice(
         gradient=np.asarray(gradient),
         rows=rows / np.float32(math.sqrt(scale)),
         columns=columns / np.float32(math.sqrt(scale)),
-        usable=inside & (mean - margin > low - black) & (mean + margin < white - black),
+        room=np.minimum(mean - (low - black), white - black - mean),
+        usable=inside,
     )
 
 
