@@ -15,7 +15,7 @@ from torch import Tensor
 from noise_models.cfa import Cfa, pack, unpack
 from noise_models.errors import ProfileError
 from noise_models.frame import RawFrame, tile_to
-from noise_models.sensor import SensorNoise
+from noise_models.sensor import AffineVariance, SensorNoise
 from noise_models.stabilise import Anscombe
 from physrestore.classic.dct import remove_white_noise, work
 from physrestore.classic.hot_pixels import repair_hot_pixels
@@ -235,13 +235,8 @@ def _noise_profile(
     frame: RawFrame, a: NDArray[np.float64], b: NDArray[np.float64], *, rounded: bool
 ) -> tuple[tuple[float, float], ...]:
     """(S, O) per colour: the mean over the sites of that colour, with what rounding adds."""
-    pairs = []
-    colours = np.array([list(row) for row in frame.cfa.rows])
     rounding = DITHER_VARIANCE_DN2 / (frame.white_level - frame.black_level) ** 2 if rounded else np.zeros_like(b)
-    for colour in ("M",) if frame.cfa.is_mono else ("R", "G", "B"):
-        sites = colours == colour
-        pairs.append((float(a[sites].mean()), float((b + rounding)[sites].mean())))
-    return tuple(pairs)
+    return AffineVariance(a=a, b=b + rounding).per_colour(frame.cfa)
 
 
 @cache
