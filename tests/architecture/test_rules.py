@@ -26,12 +26,16 @@ def modules() -> list[Path]:
     return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
+# Of these the last part of a dotted name is enough; `module.eval()` of torch is no evaluation of text.
+BANNED_METHODS = {"load_state_dict_from_url", "extractall"}
+
+
 def called_names(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            yield name, node
-            yield name.rsplit(".", 1)[-1] if name.rsplit(".", 1)[-1] in BANNED_CALLS else name, node
+            last = name.rsplit(".", 1)[-1]
+            yield (last if last in BANNED_METHODS else name), node
 
 
 def violations(source: str) -> list[str]:
@@ -51,7 +55,9 @@ def test_nothing_loads_code(path: Path) -> None:
     assert violations(path.read_text()) == []
 
 
-@pytest.mark.parametrize("planted", ["torch.load(p)", "np.load(p, allow_pickle=True)", "x = eval(t)", "a.extractall()"])
+@pytest.mark.parametrize(
+    "planted", ["torch.load(p)", "np.load(p, allow_pickle=True)", "x = eval(t)", "a.b.extractall()"]
+)
 def test_the_rule_sees_a_planted_violation(planted: str) -> None:
     assert violations(planted)
 
