@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from noise_models.calibration.dark import HISTOGRAM_EDGES, DarkMeasurement
+from noise_models.calibration.dark import DarkMeasurement
 from noise_models.calibration.dark_quantities import (
     black_jitter,
     black_level,
@@ -121,13 +121,13 @@ def iso_evidence(
         tail_fit=dark.specimen.tail_fit,
         row_spectrum=dark.rows.spectrum(),
         column_spectrum=dark.columns.spectrum(),
-        histogram_edges=HISTOGRAM_EDGES,
         histogram=dark.histogram,
         mean_dark_dn=np.mean([t[: smallest[0], : smallest[1]] for t in tiles], axis=0),
         frame_means_dn=np.array(dark.frame_means),
         light_ratios=tuple(flat.ratios) if flat is not None else (),
         dark_frames=len(dark.frame_means),
         flat_frames=flat.frames if flat is not None else 0,
+        frame_shape=dark.shape,
         defect_places=_places(dark),
         quality=judge_fit(noise, dark, flat),
         hot_pixels=sum(int((pattern.defects > 0).sum()) for pattern in dark.patterns.values()),

@@ -25,7 +25,21 @@ Bool = NDArray[np.bool_]
 Site = tuple[int, int]
 
 # Histogram of dark differences for the report, in units of their standard deviation.
-HISTOGRAM_EDGES = np.linspace(-8.0, 8.0, 161)
+HISTOGRAM_REACH = 8.0
+BINS_PER_STD = 8
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How often dark differences occur.
+
+    Attributes:
+        edges: Of the bins [standard deviations], (n + 1,).
+        counts: (n,).
+    """
+
+    edges: F64
+    counts: NDArray[np.int64]
 
 
 @dataclass
@@ -55,7 +69,7 @@ class DarkMeasurement:
         specimen: The middle of the frames of the largest group.
         maps: Collects maps; None where nobody asked for them.
         findings: What the trap detectors say.
-        histogram: Per plane, counts of the first pair's difference in `HISTOGRAM_EDGES`.
+        histogram: Per plane, of the first pair's difference.
         notes: What was found and what was left out.
     """
 
@@ -80,7 +94,7 @@ class DarkMeasurement:
     specimen: DarkSpecimen = field(default_factory=lambda: DarkSpecimen(0))
     maps: MapBuilder | None = None
     findings: list[Finding] = field(default_factory=list)
-    histogram: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    histogram: dict[str, Histogram] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def black(self, plane: str, exposure_s: float | None) -> float:

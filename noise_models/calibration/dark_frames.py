@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noise_models.calibration import watch
-from noise_models.calibration.dark import HISTOGRAM_EDGES, DarkMeasurement
+from noise_models.calibration.dark import BINS_PER_STD, HISTOGRAM_REACH, DarkMeasurement, Histogram
 from noise_models.calibration.defects import beyond, pair_defects
 from noise_models.calibration.frames import CalibrationFrame
 from noise_models.calibration.maps import MapBuilder
@@ -215,12 +215,14 @@ def _site_variance(pair: SitePair) -> float:
     return float(np.average(pair.variance, weights=pair.count))
 
 
-def _histogram(pairs: Sequence[SitePair]) -> NDArray[np.int64]:
-    total = np.zeros(len(HISTOGRAM_EDGES) - 1, dtype=np.int64)
-    for pair in pairs:
-        spread = float(pair.residual.std()) or 1.0
-        total += np.histogram(pair.residual / spread, HISTOGRAM_EDGES)[0]
-    return total
+def _histogram(pairs: Sequence[SitePair]) -> Histogram:
+    """Counts of a difference in bins of whole codes: others would beat against the codes and look like a comb."""
+    spread = float(np.mean([pair.residual.std() for pair in pairs])) or 1.0
+    width = max(1, round(spread / BINS_PER_STD))
+    reach = math.ceil(HISTOGRAM_REACH * spread / width)
+    edges: F64 = width * (np.arange(-reach, reach + 2, dtype=np.float64) - 0.5)
+    counts = sum(np.histogram(pair.residual, edges)[0] for pair in pairs)
+    return Histogram(edges / spread, np.asarray(counts, dtype=np.int64))
 
 
 def _clamp(dark: RawFrame) -> int | None:

@@ -70,6 +70,7 @@ class CodeFitQuality:
         attainable: The same of the histogram's own frequencies: no model can be better.
         gaussian: The same of a Gaussian with the profile's standard deviation.
         chi_square: Pearson's test of the counts.
+        count: Pixels.
         unseen: Whether the shape was fitted to other frames.
     """
 
@@ -77,6 +78,7 @@ class CodeFitQuality:
     attainable: float
     gaussian: float
     chi_square: ChiSquare
+    count: int
     unseen: bool
 
 
@@ -180,6 +182,7 @@ def _codes(noise: SensorNoise, plane: str, specimen: DarkSpecimen, site: Site) -
         attainable=float(share @ np.log(share)),
         gaussian=held_out_log_likelihood(counts, log_probability("gaussian", 0.0)).value,
         chi_square=test,
+        count=counts.total,
         unseen=len(frames) >= SHAPE_FRAMES + 2,
     )
 

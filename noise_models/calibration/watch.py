@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from noise_models.calibration.traps import (
     Finding,
@@ -28,7 +31,18 @@ def can_be_examined(raw: RawFrame) -> bool:
 
 def of_darks(first: RawFrame, second: RawFrame) -> list[Finding]:
     """On a pair of darks; none where the frames are too small."""
-    return examine_darks(first, second) if can_be_examined(first) else []
+    if not can_be_examined(first):
+        return []
+    return examine_darks(_with_black(first), _with_black(second))
+
+
+def _with_black(dark: RawFrame) -> RawFrame:
+    """The dark with its own median as black level where it declares none: light then shows as a bright area only."""
+    if dark.black_level.any() or dark.masked:
+        return dark
+    ph, pw = dark.cfa.period
+    median = np.array([[float(np.median(dark.mosaic[i::ph, j::pw])) for j in range(pw)] for i in range(ph)])
+    return replace(dark, black_level=np.minimum(median, dark.white_level - 1.0))
 
 
 def of_flats(first: RawFrame, second: RawFrame) -> list[Finding]:

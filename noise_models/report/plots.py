@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 
 from noise_models.calibration.calibrate import Calibration
+from noise_models.calibration.dark import HISTOGRAM_REACH
 from noise_models.calibration.evidence import IsoEvidence
+from noise_models.calibration.tail_shapes import log_density
+from noise_models.report.canvas import COLOURS, blank, png
+from noise_models.report.fit_plots import defect_map, linearity, stabilised
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Estimate, SensorNoise
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-COLOURS = {"R": "#d03030", "G1": "#2a9d3a", "G2": "#7cc242", "G": "#2a9d3a", "B": "#2f6fd0", "M": "#444444"}
-DPI = 110
 # Frequencies that the estimator removes (the mean, the parity of the rows) are rounding dust: not drawn.
 SPECTRUM_FLOOR = 1e-12
-SIZE = (6.4, 4.2)  # inches; two of them fit side by side on a laptop
 
 
 def photon_transfer(entry: SensorNoise, seen: IsoEvidence) -> bytes | None:
     """Variance over mean with the fitted line, and below it the residuals in standard errors."""
     if not seen.transfer:
         return None
-    figure = _figure((6.4, 5.4))
+    figure = blank((6.4, 5.4))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     for name, curve in seen.transfer.items():
         points, colour = curve.points, COLOURS[name]
@@ -48,7 +43,7 @@ def photon_transfer(entry: SensorNoise, seen: IsoEvidence) -> bytes | None:
     upper.legend()
     lower.axhspan(-2, 2, color="#dddddd")
     lower.set(xlabel="mean above black [DN] (darks at 1)", ylabel="residual [se]")
-    return _png(figure)
+    return png(figure)
 
 
 def read_noise_over_iso(calibration: Calibration) -> bytes | None:
@@ -56,7 +51,7 @@ def read_noise_over_iso(calibration: Calibration) -> bytes | None:
     entries = calibration.profile.entries
     if len(entries) < 2:
         return None
-    figure = _figure()
+    figure = blank()
     left, right = figure.subplots(1, 2)
     for segment in sorted({entry.segment for entry in entries}):
         part = [entry for entry in entries if entry.segment == segment]
@@ -73,28 +68,37 @@ def read_noise_over_iso(calibration: Calibration) -> bytes | None:
     left.set(xscale="log", xlabel="ISO", ylabel="read noise [e-]", title="referred to the input")
     right.set(xscale="log", yscale="log", xlabel="ISO", ylabel="read noise [DN]", title="as recorded")
     left.legend()
-    return _png(figure)
+    return png(figure)
+
+
+_SHAPES = {"lognormal": "pixel sigmas, lognormal width", "tukey": "Tukey-lambda", "gaussian": "normal"}
 
 
 def dark_histogram(entry: SensorNoise, seen: IsoEvidence) -> bytes:
-    """Dark differences against a normal law of the same variance: straight shoulders are tails."""
-    figure = _figure()
+    """Dark differences against a normal law of the same variance and, where it differs, the fitted shape."""
+    figure = blank()
     axes = figure.subplots()
-    edges = seen.histogram_edges
-    centre, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
-    for name, counts in seen.histogram.items():
-        density = counts / max(int(counts.sum()), 1) / width
-        axes.plot(centre, np.where(density > 0, density, np.nan), "-", lw=1, color=COLOURS[name], label=name)
+    for name, seen_counts in seen.histogram.items():
+        middle, width = (seen_counts.edges[1:] + seen_counts.edges[:-1]) / 2, np.diff(seen_counts.edges)
+        density = seen_counts.counts / max(int(seen_counts.counts.sum()), 1) / width
+        axes.plot(middle, np.where(density > 0, density, np.nan), "-", lw=1, color=COLOURS[name], label=name)
+    centre = np.linspace(-HISTOGRAM_REACH, HISTOGRAM_REACH, 201)
     axes.plot(centre, stats.norm.pdf(centre), "k--", lw=1, label="normal")
+    if seen.tail_fit is not None and seen.tail_fit.shape is not None:
+        fit, shape = seen.tail_fit, seen.tail_fit.shape
+        std = fit.std.value
+        scale = (2.0 * std**2 + 2.0 * QUANTISATION_VARIANCE_DN2) ** 0.5
+        density = scale * np.exp(log_density(fit.kind, centre * scale, std=std, shape=shape.value))
+        axes.plot(centre, density, "k-", lw=1, label=f"{_SHAPES[fit.kind]} {shape.value:.3g}")
     axes.set(yscale="log", ylim=(1e-7, 1), xlabel="dark difference [standard deviations]", ylabel="density")
     axes.set_title(f"Shape of the dark noise, ISO {entry.setting:g}: {entry.tail.kind}")
     axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
 def line_spectra(entry: SensorNoise, seen: IsoEvidence) -> bytes:
     """Spectra of row and column means; the dashed level is what pixel noise alone would give on average."""
-    figure = _figure()
+    figure = blank()
     axes = figure.subplots()
     for (frequency, power), label, colour in (
         (seen.row_spectrum, "rows", "#d03030"),
@@ -105,39 +109,43 @@ def line_spectra(entry: SensorNoise, seen: IsoEvidence) -> bytes:
     axes.set(yscale="log", xlabel="frequency [cycles per line]", ylabel="power [DN²]")
     axes.set_title(f"Line noise, ISO {entry.setting:g}: rows {entry.row_noise_dn.value:.3g} DN")
     axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
 def dark_map(entry: SensorNoise, seen: IsoEvidence) -> bytes:
     """The mean dark frame above black: shading, glow, fixed banding."""
-    figure = _figure()
+    figure = blank()
     axes = figure.subplots()
     centre = float(np.median(seen.mean_dark_dn))
     spread = float(np.percentile(np.abs(seen.mean_dark_dn - centre), 98)) or 1.0
     image = axes.imshow(seen.mean_dark_dn, cmap="coolwarm", vmin=centre - spread, vmax=centre + spread)
     figure.colorbar(image, ax=axes, label="DN above black")
     axes.set(title=f"Mean dark, ISO {entry.setting:g} ({seen.hot_pixels} hot pixels)", xticks=[], yticks=[])
-    return _png(figure)
+    return png(figure)
 
 
 def black_over_frames(entry: SensorNoise, seen: IsoEvidence) -> bytes | None:
     """Black level of every dark: its jitter and drift."""
     if len(seen.frame_means_dn) < 3:
         return None
-    figure = _figure()
+    figure = blank()
     axes = figure.subplots()
     for name, column in zip(entry.planes, seen.frame_means_dn.T, strict=True):
         axes.plot(column, "o-", ms=3, lw=0.8, color=COLOURS[name], label=name)
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.set(xlabel="dark frame", ylabel="mean [DN]", title=f"Black level, ISO {entry.setting:g}")
     axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
 PER_ISO: dict[str, Callable[[SensorNoise, IsoEvidence], bytes | None]] = {
     "photon_transfer": photon_transfer,
+    "stabilised": stabilised,
+    "linearity": linearity,
     "dark_histogram": dark_histogram,
     "line_spectra": line_spectra,
     "dark_map": dark_map,
+    "defect_map": defect_map,
     "black_over_frames": black_over_frames,
 }
 
@@ -154,24 +162,3 @@ def figures(calibration: Calibration) -> dict[str, bytes]:
 
 def _gain(estimate: Estimate | None) -> float:
     return 0.0 if estimate is None else estimate.value
-
-
-def _figure(size: tuple[float, float] = SIZE) -> Figure:
-    # The object API: no global state, no display, and nothing to close.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=size, dpi=DPI, layout="constrained")
-
-
-def _png(figure: Figure) -> bytes:
-    for axes in figure.axes:
-        _light(axes)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
-
-
-def _light(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, color="#eeeeee", lw=0.6)
-    axes.set_axisbelow(True)

@@ -18,6 +18,10 @@ GOOD_CHI2_DOF = 3.0
 GOOD_LIGHT_RATIO = 0.03
 GOOD_DARKS = 8
 GOOD_LEVELS = 3
+GOOD_STABILISED = 0.02  # of the variance: 1 % of the noise
+# A Gaussian in place of a Tukey-lambda of 0.05 loses that many nats a pixel: visible in the tails only.
+GOOD_NATS = 0.005
+CHANCE = 4.0  # standard errors that the worst of many may be off
 LOW_SHARE = 0.1  # of the fitted range: a level below it separates read noise from shot noise
 
 
@@ -39,7 +43,9 @@ class Check:
 def judge(calibration: Calibration) -> list[Check]:
     """All checks of a calibration, ISO by ISO."""
     return [
-        check for entry in calibration.profile.entries for check in _of_iso(entry, calibration.evidence.get(entry.setting))
+        check
+        for entry in calibration.profile.entries
+        for check in _of_iso(entry, calibration.evidence.get(entry.setting))
     ]
 
 
@@ -64,6 +70,7 @@ def _of_iso(entry: SensorNoise, seen: IsoEvidence | None) -> Iterator[Check]:
         )
     if seen is not None:
         yield from _of_frames(at, seen)
+        yield from _of_fit(at, seen)
 
 
 def _of_frames(at: str, seen: IsoEvidence) -> Iterator[Check]:
@@ -91,6 +98,33 @@ def _of_frames(at: str, seen: IsoEvidence) -> Iterator[Check]:
             worst <= GOOD_LIGHT_RATIO,
             f"{at}: light of the pairs steady to {100 * worst:.2g} % (goal {100 * GOOD_LIGHT_RATIO:g} %)",
             "The lamp flickers or drifts: use daylight or exposures longer than 1/50 s. (The drift was corrected.)",
+        )
+
+
+def _of_fit(at: str, seen: IsoEvidence) -> Iterator[Check]:
+    within = [
+        level.variance
+        for plane, levels in seen.quality.stabilised.items()
+        for level in levels
+        if level.mean_dn <= seen.transfer[plane].limit_dn
+    ]
+    if within:
+        worst = max(within, key=lambda one: abs(one.value - 1.0))
+        allowed = GOOD_STABILISED + CHANCE * (worst.standard_error or 0.0)
+        yield Check(
+            abs(worst.value - 1.0) <= allowed,
+            f"{at}: noise of the flats in the fit is {100 * (worst.value - 1.0):+.2g} % off the profile "
+            f"(goal {100 * allowed:.2g} %)",
+            "K or read noise does not describe these flats: look at the photon-transfer curve and at the traps.",
+        )
+    codes = seen.quality.codes
+    if codes is not None:
+        missing = codes.attainable - codes.log_likelihood.value
+        allowed = GOOD_NATS + codes.chi_square.dof / codes.count
+        yield Check(
+            missing <= allowed,
+            f"{at}: the shape of the dark noise loses {missing:.2g} nats a pixel (goal {allowed:.2g})",
+            "The dark noise has a shape that no model here describes; simulated darks will differ from real ones.",
         )
 
 
