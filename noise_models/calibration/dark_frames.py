@@ -27,6 +27,7 @@ from noise_models.frame import RawFrame
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2
 
 Bool = NDArray[np.bool_]
+F64 = NDArray[np.float64]
 Site = tuple[int, int]
 
 
