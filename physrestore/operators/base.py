@@ -115,11 +115,42 @@ class LinearOperator(LinearPhysics, ABC):  # type: ignore[misc]  # deepinv has n
         exact = self._closed_form(z, y, w, rho)
         if exact is not None:
             return exact
-        rhs = self.A_adjoint(w * (y - self.A(z)))
+        return self.prox_correlated(z, y, lambda r: w * r, gamma, weights=w, tol=tol, max_iter=max_iter)
+
+    def prox_correlated(
+        self,
+        z: Tensor,
+        y: Tensor,
+        apply_precision: cg.Linear,
+        gamma: float | Tensor,
+        *,
+        weights: Tensor,
+        tol: float | None = None,
+        max_iter: int | None = None,
+    ) -> Tensor:
+        """`prox_weighted` for a precision W that is not diagonal, by conjugate gradients.
+
+        Args:
+            z: As there.
+            y: As there.
+            apply_precision: Multiplies by W, symmetric positive semi-definite.
+            gamma: As there.
+            weights: About the diagonal of W, for the preconditioner; broadcasts to ``y``.
+            tol: As there.
+            max_iter: As there.
+        """
+        rho = 1.0 / positive(gamma, z, name="gamma")
+        rhs = self.A_adjoint(apply_precision(y - self.A(z)))
         with torch.no_grad():  # the residual is judged against the equation for x, not for the change of z
-            scale = cg.image_norm(self.A_adjoint(w * y)) + cg.image_norm(rho * z)
-            precondition = self._preconditioner(z, w, rho)
-        return z + self._cg(lambda x: self.A_adjoint(w * self.A(x)) + rho * x, rhs, precondition, scale, tol, max_iter)
+            scale = cg.image_norm(self.A_adjoint(apply_precision(y))) + cg.image_norm(rho * z)
+            precondition = self._preconditioner(z, weights, rho)
+        return z + cg.solve(
+            lambda x: self.A_adjoint(apply_precision(self.A(x))) + rho * x,
+            rhs,
+            precondition=precondition,
+            scale=scale,
+            **self._limits(tol, max_iter),
+        )
 
     def A_dagger(self, y: Tensor, *, tol: float | None = None, max_iter: int | None = None, **_: Any) -> Tensor:
         """The least-squares image of smallest norm: exact where `gram_diagonal` is, else by conjugate gradients."""
@@ -127,7 +158,7 @@ class LinearOperator(LinearPhysics, ABC):  # type: ignore[misc]  # deepinv has n
         rhs = self.A_adjoint(y)
         if diagonal is None:
             # Without a preconditioner: from zero, the iterates stay in the range of A^T, where the smallest norm is.
-            return self._cg(lambda x: self.A_adjoint(self.A(x)), rhs, None, None, tol, max_iter)
+            return cg.solve(lambda x: self.A_adjoint(self.A(x)), rhs, **self._limits(tol, max_iter))
         seen = diagonal > 0
         return torch.where(seen, rhs / torch.where(seen, diagonal, 1.0), 0.0)
 
@@ -154,24 +185,12 @@ class LinearOperator(LinearPhysics, ABC):  # type: ignore[misc]  # deepinv has n
             return None
         return z + self.A_adjoint(w * (y - self.A(z))) / (diagonal + rho)
 
-    def _cg(
-        self,
-        normal: cg.Linear,
-        rhs: Tensor,
-        precondition: cg.Linear | None,
-        scale: Tensor | None,
-        tol: float | None,
-        max_iter: int | None,
-    ) -> Tensor:
-        """Conjugate gradients with this operator's settings where the call has none."""
-        return cg.solve(
-            normal,
-            rhs,
-            precondition=precondition,
-            scale=scale,
-            tol=self.tol if tol is None else tol,
-            max_iter=self.max_iter if max_iter is None else max_iter,
-        )
+    def _limits(self, tol: float | None, max_iter: int | None) -> dict[str, Any]:
+        """Settings of conjugate gradients: the operator's where the call has none."""
+        return {
+            "tol": self.tol if tol is None else tol,
+            "max_iter": self.max_iter if max_iter is None else max_iter,
+        }
 
     def _preconditioner(self, like: Tensor, w: Tensor, rho: Tensor) -> cg.Linear:
         """Approximate inverse of ``A^T W A + diag(rho)``: its row sums, which bound it where A is not negative."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -291,11 +290,3 @@ def test_readout_errors() -> None:
         SensorReadout(black=level, white=level + 10, gradient="soft")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="belong to a mosaic"):
         SensorReadout(black=level.repeat(2, 0), white=level.repeat(2, 0) + 10)(torch.ones(1, 3, 4, 4))
-
-
-def test_operator_files_stay_short() -> None:
-    import physrestore.operators as package
-
-    lengths = {path.name: len(path.read_text().splitlines()) for path in Path(package.__path__[0]).glob("*.py")}
-
-    assert {name: n for name, n in lengths.items() if n > 200} == {}
