@@ -187,10 +187,8 @@ class LinearOperator(LinearPhysics, ABC):  # type: ignore[misc]  # deepinv has n
 
     def _limits(self, tol: float | None, max_iter: int | None) -> dict[str, Any]:
         """Settings of conjugate gradients: the operator's where the call has none."""
-        return {
-            "tol": self.tol if tol is None else tol,
-            "max_iter": self.max_iter if max_iter is None else max_iter,
-        }
+        steps = self.max_iter if max_iter is None else max_iter
+        return {"tol": self.tol if tol is None else tol, "max_iter": steps}
 
     def _preconditioner(self, like: Tensor, w: Tensor, rho: Tensor) -> cg.Linear:
         """Approximate inverse of ``A^T W A + diag(rho)``: its row sums, which bound it where A is not negative."""
