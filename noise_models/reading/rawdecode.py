@@ -1,6 +1,6 @@
 """The decoder process: bytes of a raw file in, sensor values out. The only importer of rawpy (LibRaw).
 
-It runs as a script in a process of its own (`noise_models.reading.decoder` starts it), because LibRaw is native code that
+It runs as a script in a process of its own (`decoder.py` beside it starts it), because LibRaw is native code that
 reads hostile input: whatever a file does to this process, it costs that file. It therefore imports nothing of
 the packages; rawpy and imagecodecs are imported inside `serve`, so the parent can read the protocol here without
 loading either.
