@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ _MAD_TO_STD = 1.4826
 DEFECT_SIGMA = 6.0
 # Defects are looked for again after those found have left the tile's mean and slope.
 _ROUNDS = 2
+# Every such row of a tile enters a median.
+_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -48,26 +51,26 @@ class Pattern:
     count: int
 
 
-def measure_pattern(mean_frame: F32, *, detrend: bool, exclude: Bool | None = None) -> Pattern:
+def measure_pattern(
+    mean_frame: F32, *, detrend: bool, exclude: Bool | None = None, most_sites: int | None = None
+) -> Pattern:
     """Spatial variance of one site's mean frame.
 
     Args:
         mean_frame: Mean over frames of one CFA site (h, w) [DN].
         detrend: Remove a plane from every tile (flats: light that falls off), not only its mean.
         exclude: (h, w), True: known to be a defect.
+        most_sites: Look at so many sites, in rows of tiles evenly spread over the frame; None: at all.
     """
-    side = min(TILE, *mean_frame.shape)
-    rows, columns = mean_frame.shape[0] // side, mean_frame.shape[1] // side
-    tiles = mean_frame[: rows * side, : columns * side].reshape(rows, side, columns, side).astype(np.float64)
-    known = np.zeros(tiles.shape, dtype=bool)
-    if exclude is not None:
-        known = exclude[: rows * side, : columns * side].reshape(tiles.shape)
+    tiles = _tiles(mean_frame, most_sites).astype(np.float64)
+    known = np.zeros(tiles.shape, dtype=bool) if exclude is None else _tiles(exclude, most_sites)
+    side = tiles.shape[1]
     # From the median: one hot site would shift the mean of its tile, and with it all its neighbours.
-    start = tiles - np.median(tiles, axis=(1, 3), keepdims=True)
+    start = tiles - np.median(tiles[:, ::_STRIDE], axis=(1, 3), keepdims=True)
     keep = ~known
     for _ in range(_ROUNDS):
         residual = _centred(start, keep, detrend=detrend)
-        scale = _MAD_TO_STD * float(np.median(np.abs(residual)))
+        scale = _MAD_TO_STD * float(np.median(np.abs(residual[:, ::_STRIDE])))
         # A mean frame of whole numbers can have a MAD of zero; one step of it is then the scale.
         limit = DEFECT_SIGMA * max(scale, _smallest_step(residual[keep]))
         keep = (np.abs(residual) <= limit) & ~known
@@ -86,11 +89,19 @@ def measure_pattern(mean_frame: F32, *, detrend: bool, exclude: Bool | None = No
     )
 
 
+def _tiles(image: NDArray[Any], most_sites: int | None) -> NDArray[Any]:
+    """Whole tiles of an image (rows, side, columns, side)."""
+    side = min(TILE, *image.shape)
+    rows, columns = image.shape[0] // side, image.shape[1] // side
+    tiles = image[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    wanted = rows if most_sites is None else max(1, most_sites // (columns * side**2))
+    return tiles if wanted >= rows else tiles[(np.arange(wanted) * rows) // wanted]
+
+
 def flattened(mean_frame: F32) -> F32:
     """A mean frame above black (h, w) over the plane through its tile, 1 on average; NaN beyond the last whole tile."""
-    side = min(TILE, *mean_frame.shape)
-    rows, columns = mean_frame.shape[0] // side, mean_frame.shape[1] // side
-    tiles = mean_frame[: rows * side, : columns * side].reshape(rows, side, columns, side).astype(np.float64)
+    tiles = _tiles(mean_frame, None).astype(np.float64)
+    rows, side, columns, _ = tiles.shape
     start = tiles - np.median(tiles, axis=(1, 3), keepdims=True)
     keep = np.ones(tiles.shape, dtype=bool)
     for _ in range(_ROUNDS):

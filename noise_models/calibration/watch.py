@@ -20,8 +20,8 @@ from noise_models.calibration.traps.tiles import SIDE
 from noise_models.frame import RawFrame
 from noise_models.sensor import SensorNoise
 
-# Flat pairs that are examined, evenly spread over the levels: a trap sits in the camera, not in one level.
-MOST_FLAT_PAIRS = 4
+# Flat pairs that are examined, the first and the last level: a trap sits in the camera, not in one level.
+MOST_FLAT_PAIRS = 2
 
 
 def can_be_examined(raw: RawFrame) -> bool:
