@@ -21,7 +21,7 @@ def test_a_hundred_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     count = kill_repeatedly(tmp_path, kills=KILLS, seed=0)
 
     assert count.kills == KILLS
-    assert count.landed_before_the_end > KILLS / 2  # else the moments were not inside the batch
+    assert count.landed_before_the_end > KILLS / 4  # else too few moments were inside the batch
     assert count.partial_files == 0
     assert count.originals_changed == 0
     assert count.resumed == count.resumable
