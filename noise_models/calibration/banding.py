@@ -36,12 +36,12 @@ class LineNoise:
     powers: list[F64] = field(default_factory=list)
     response: float = 1.0
 
-    def add(self, means: F64, length: int, pixel_variance: float) -> None:
+    def add(self, means: F64, length: float, pixel_variance: float) -> None:
         """Add the lines of one set (one row or column of the CFA period) of one difference.
 
         Args:
             means: Mean of each line of the difference of two frames [DN].
-            length: Pixels in a line.
+            length: Pixels in a line, those left out not counted.
             pixel_variance: Temporal variance of one pixel of one frame [DN^2], rounding included.
         """
         spread = float(np.var(means, ddof=1))

@@ -139,7 +139,10 @@ class DarkMeasurement:
         patterns = [self.patterns[site] for site in self.cfa.sites(plane)]
         measured = float(np.mean([pattern.variance for pattern in patterns]))
         own_error = math.sqrt(sum(pattern.error**2 for pattern in patterns)) / len(patterns)
-        temporal = self.pixel_variance(plane) + QUANTISATION_VARIANCE_DN2
+        blinking, _ = self.specimen.blinking_variance(
+            self.cfa.sites(plane)
+        )  # in the noise of pairs, not in the pattern
+        temporal = self.pixel_variance(plane) - blinking + QUANTISATION_VARIANCE_DN2
         temporal_error = temporal / math.sqrt(float(self._weights(plane).sum()))
         # A frame has few lines, so what they leave in the mean scatters by more than their estimate's error.
         line_error = math.hypot(self.rows.variance()[1], self.columns.variance()[1]) * math.sqrt(

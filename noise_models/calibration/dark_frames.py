@@ -30,6 +30,9 @@ Bool = NDArray[np.bool_]
 F64 = NDArray[np.float64]
 Site = tuple[int, int]
 
+# A clamp that matters lies at most this many standard deviations below the median.
+_CLAMP_REACH = 4.0
+
 
 def measure_darks(frames: Sequence[CalibrationFrame], reader: FrameReader, *, maps: bool = False) -> DarkMeasurement:
     """Measure all darks of one ISO.
@@ -138,7 +141,7 @@ def _add_lines(result: DarkMeasurement, sites: dict[Site, SitePair], period: tup
         weights = np.array([pair.residual.shape[1] for pair in line], dtype=np.float64)
         rows[i :: period[0]] = np.average([p.row_means - p.row_means.mean() for p in line], axis=0, weights=weights)
         variance = float(np.mean([_site_variance(pair) for pair in line]))
-        result.rows.add(rows[i :: period[0]], width, variance)
+        result.rows.add(rows[i :: period[0]], width * _kept_share(line), variance)
     for j in range(period[1]):
         line = [sites[i, j] for i in range(period[0])]
         weights = np.array([pair.residual.shape[0] for pair in line], dtype=np.float64)
@@ -146,7 +149,7 @@ def _add_lines(result: DarkMeasurement, sites: dict[Site, SitePair], period: tup
             [p.column_means - p.column_means.mean() for p in line], axis=0, weights=weights
         )
         variance = float(np.mean([_site_variance(pair) for pair in line]))
-        result.columns.add(columns[j :: period[1]], height, variance)
+        result.columns.add(columns[j :: period[1]], height * _kept_share(line), variance)
     result.rows.add_spectrum(rows)
     result.columns.add_spectrum(columns)
 
@@ -212,6 +215,11 @@ def _fit_codes(result: DarkMeasurement) -> None:
         )
 
 
+def _kept_share(pairs: Sequence[SitePair]) -> float:
+    """Share of the sites that were measured."""
+    return float(sum(pair.count.sum() for pair in pairs)) / sum(pair.residual.size for pair in pairs)
+
+
 def _site_variance(pair: SitePair) -> float:
     return float(np.average(pair.variance, weights=pair.count))
 
@@ -227,7 +235,10 @@ def _histogram(pairs: Sequence[SitePair]) -> Histogram:
 
 
 def _clamp(dark: RawFrame) -> int | None:
-    """The lowest code where noise is cut off there."""
+    """The lowest code where noise is cut off there; dead pixels far below the noise are no clamp."""
     if not watch.can_be_examined(dark) or not find_black_clamp(dark).found:
         return None
-    return int(dark.mosaic.min())
+    lowest = int(dark.mosaic.min())
+    low, centre, high = np.quantile(dark.mosaic, [0.16, 0.5, 0.84])
+    reach = _CLAMP_REACH * max(float(high - centre), float(centre - low), 1.0)
+    return lowest if centre - lowest <= reach else None

@@ -251,10 +251,13 @@ def _add_prnu(
         error = math.hypot(
             math.sqrt(sum(pattern.error**2 for pattern in patterns)) / len(patterns), temporal_error / stack.frames
         )
+        # The response scales with the light, so its variance goes with the mean square of light that is uneven.
+        tiles = np.concatenate([pattern.tile_means.ravel() for pattern in patterns]) - result.black_dn[plane]
+        square = max(float(np.mean(tiles**2)), mean**2)
         fixed, fixed_error = dark.dsnu_variance(plane)
         variance = spatial - (temporal + dark.line_variance()) / stack.frames - max(fixed, 0.0)
         result.prnu.setdefault(plane, []).append(
-            PrnuCandidate(variance / mean**2, math.hypot(error, fixed_error) / mean**2, mean, stack.frames)
+            PrnuCandidate(variance / square, math.hypot(error, fixed_error) / square, mean, stack.frames)
         )
         seen[plane] = mean, temporal
     if dark.maps is not None:

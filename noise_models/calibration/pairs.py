@@ -136,8 +136,7 @@ def measure_site(
     lost = _tile_sum(clipped if defects is None else clipped & ~defects, rows, columns)
     size = np.outer(np.diff([*rows, height]), np.diff([*columns, width])).astype(np.float64)
     mean = _tile_sum(np.where(masked, 0, a + b), rows, columns) / np.maximum(2.0 * count, 1.0)
-    residual, row_means, column_means = remove_lines(np.where(masked, np.float32(0), a - b))
-    residual[masked] = 0.0
+    residual, row_means, column_means = remove_lines(a - b, masked)
     squared = residual.astype(np.float32) ** 2
     raw = _tile_sum(squared, rows, columns) / np.maximum(count, 1.0)
     # Scaling by the root of the light ratio leaves shot noise 1/2 (root + 1/root) times that at the mean light.
@@ -156,16 +155,29 @@ def measure_site(
     )
 
 
-def remove_lines(difference: F32) -> tuple[F32, F64, F64]:
+def remove_lines(difference: F32, masked: Bool | None = None) -> tuple[F32, F64, F64]:
     """Subtract what rows and columns have in common (two-way means).
+
+    Args:
+        difference: Of two frames (h, w) [DN].
+        masked: (h, w), True: the site counts for nothing, and its residual is 0.
 
     Returns:
         Residual (h, w), row means (h,), column means (w,).
     """
-    row_means = difference.mean(axis=1, dtype=np.float64)
-    column_means = difference.mean(axis=0, dtype=np.float64)
-    residual = difference - row_means.astype(np.float32)[:, None]
+    height, width = difference.shape
+    used = difference if masked is None else np.where(masked, np.float32(0), difference)
+    in_row, in_column = (
+        (width, height)
+        if masked is None
+        else (np.maximum(n - masked.sum(axis=k), 1) for n, k in ((width, 1), (height, 0)))
+    )
+    row_means = used.sum(axis=1, dtype=np.float64) / in_row
+    column_means = used.sum(axis=0, dtype=np.float64) / in_column
+    residual = used - row_means.astype(np.float32)[:, None]
     residual -= (column_means - column_means.mean()).astype(np.float32)[None, :]
+    if masked is not None:
+        residual[masked] = 0.0
     return residual, row_means, column_means
 
 

@@ -22,6 +22,9 @@ _MAD_TO_STD = 1.4826
 DEFECT_SIGMA = 6.0
 # Defects are looked for again after those found have left the tile's mean and slope.
 _ROUNDS = 2
+# A lens's fall-off is a parabola over a tile, to a part in a thousand even in small frames; that surface has six terms.
+_DEGREE = 2
+_TERMS = 6
 # Every such row of a tile enters a median.
 _STRIDE = 4
 
@@ -58,7 +61,7 @@ def measure_pattern(
 
     Args:
         mean_frame: Mean over frames of one CFA site (h, w) [DN].
-        detrend: Remove a plane from every tile (flats: light that falls off), not only its mean.
+        detrend: Remove a quadratic surface from every tile (flats: light that falls off), not only its mean.
         exclude: (h, w), True: known to be a defect.
         most_sites: Look at so many sites, in rows of tiles evenly spread over the frame; None: at all.
     """
@@ -75,7 +78,7 @@ def measure_pattern(
         limit = DEFECT_SIGMA * max(scale, _smallest_step(residual[keep]))
         keep = (np.abs(residual) <= limit) & ~known
     residual = _centred(start, keep, detrend=detrend)
-    variance, error = _moments(residual, keep, share=1.0 - (3 if detrend else 1) / side**2)
+    variance, error = _moments(residual, keep, share=1.0 - (_TERMS if detrend else 1) / side**2)
     means = _kept_mean(tiles, keep)[:, 0, :, 0]
     return Pattern(
         variance=variance,
@@ -99,7 +102,7 @@ def _tiles(image: NDArray[Any], most_sites: int | None) -> NDArray[Any]:
 
 
 def flattened(mean_frame: F32) -> F32:
-    """A mean frame above black (h, w) over the plane through its tile, 1 on average; NaN beyond the last whole tile."""
+    """A mean frame above black (h, w) over the smooth surface of its tile; NaN beyond the last whole tile."""
     tiles = _tiles(mean_frame, None).astype(np.float64)
     rows, side, columns, _ = tiles.shape
     start = tiles - np.median(tiles, axis=(1, 3), keepdims=True)
@@ -118,9 +121,9 @@ def flattened(mean_frame: F32) -> F32:
 
 
 def _centred(tiles: F64, keep: Bool, *, detrend: bool) -> F64:
-    """Tiles less the mean of their kept sites, and less the plane through them."""
+    """Tiles less the mean of their kept sites, and less the quadratic surface through them."""
     residual: F64 = tiles - _kept_mean(tiles, keep)
-    return residual - _planes(np.where(keep, residual, 0.0)) if detrend else residual
+    return residual - _bows(np.where(keep, residual, 0.0)) if detrend else residual
 
 
 def _kept_mean(tiles: F64, keep: Bool) -> F64:
@@ -140,17 +143,22 @@ def _moments(residual: F64, keep: Bool, *, share: float) -> tuple[float, float]:
     return second / share, error / share
 
 
-def _planes(residual: F64) -> F64:
-    """Least-squares plane through the origin of every tile of a mean-free (rows, side, columns, side) array."""
-    side = residual.shape[1]
-    ramp = np.arange(side) - (side - 1) / 2.0
-    norm = float(np.sum(ramp**2)) * side
-    slope_y = np.einsum("aibj,i->ab", residual, ramp) / norm
-    slope_x = np.einsum("aibj,j->ab", residual, ramp) / norm
-    result: F64 = (
-        slope_y[:, None, :, None] * ramp[None, :, None, None] + slope_x[:, None, :, None] * ramp[None, None, None, :]
-    )
-    return result
+def _bows(residual: F64) -> F64:
+    """Least-squares quadratic surface of every tile of a mean-free (rows, side, columns, side) array."""
+    basis = _polynomials(residual.shape[1])
+    # Coefficients of products of the three polynomials down and across; those of total degree one and two are taken.
+    across = np.einsum("aibj,qj->aibq", residual, basis)
+    coefficients = np.einsum("aibq,pi->abpq", across, basis)
+    degree = np.add.outer(np.arange(3), np.arange(3))
+    coefficients *= (degree > 0) & (degree <= _DEGREE)
+    half = np.einsum("abpq,pi->aibq", coefficients, basis)
+    return np.asarray(np.einsum("aibq,qj->aibj", half, basis), dtype=np.float64)
+
+
+def _polynomials(side: int) -> F64:
+    """Constant, line and parabola over a tile, orthonormal, (3, side)."""
+    ramp = np.linspace(-1.0, 1.0, side)
+    return np.asarray(np.linalg.qr(np.stack([np.ones(side), ramp, ramp**2], axis=1))[0].T, dtype=np.float64)
 
 
 def _smallest_step(residual: F64) -> float:

@@ -109,8 +109,11 @@ class DarkSpecimen:
             return
         site = cfa.sites(shape_plane(cfa))[0]
         self.tail_fit = self._shape(site)
-        if self.moments and next(iter(self.moments.values())).frames >= FEWEST_FRAMES:
-            tail = self.tail
+        tail = self.tail
+        # Tails that are independent from frame to frame make single frames stand out; a pixel's variance over a few
+        # frames then says nothing of the pixel, and taking the large ones out would cut the tail off.
+        independent = tail.kind == "tukey"
+        if self.moments and not independent and next(iter(self.moments.values())).frames >= FEWEST_FRAMES:
             width = tail.shape.value if tail.kind == "lognormal" and tail.shape is not None else 0.0
             self.blinking = {at: find_defects(part, spread_width=width) for at, part in self.moments.items()}
             if self.blinking[site].blinking.any():
@@ -131,7 +134,10 @@ class DarkSpecimen:
         return sum(int(self.blinks(site).sum()) for site in self.blinking) / max(sites, 1)
 
     def blinking_variance(self, sites: list[Site]) -> tuple[float, float]:
-        """Variance [DN^2] that blinking sites add to the mean over all of some CFA sites, and its standard error."""
+        """Variance [DN^2] that blinking sites add to the mean over all of some CFA sites, and its standard error.
+
+        The error is that of taking the middle for the whole: none where the middle is the whole.
+        """
         total, squares, count = 0.0, 0.0, 0
         for site in sites:
             if site not in self.blinking:
@@ -141,7 +147,9 @@ class DarkSpecimen:
             excess -= found.typical_variance
             total, squares = total + float(excess.sum()), squares + float((excess**2).sum())
             count += found.blinking.size
-        return total / count, float(np.sqrt(squares)) / count
+        middle = np.prod([part.stop - part.start for part in window(self.frame_shape, self.frames[0].cfa)])
+        elsewhere = 1.0 - float(middle) / float(np.prod(self.frame_shape))
+        return total / count, float(np.sqrt(squares * max(elsewhere, 0.0))) / count
 
     def _shape(self, site: Site) -> TailFit | None:
         frames = self.stacked(site)[:SHAPE_FRAMES]
