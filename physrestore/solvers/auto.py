@@ -17,9 +17,9 @@ from physrestore.solvers.locked import NoiseLocked
 from physrestore.solvers.noise_level import Operator
 from physrestore.solvers.sure import choose_by_sure
 
-# Measured on mosaics of three pictures at 60, 400 and 4000 electrons with the transform prior, mean PSNR: 20 steps
-# gain 0.3 to 3 dB over 8; a first level of 49/255 washes out what a classical demosaic knows (-1.1 dB against 0.08),
-# one of 0.03 leaves its aliases (-0.2 dB).
+# Measured on mosaics of three Kodak pictures with the transform prior at strength 1, mean PSNR: at 60, 400 and 4000
+# electrons 20 steps are 1.1 dB better than 8; at 400 and 4000 a first level of 49/255 washes out what a classical
+# demosaic knows (1.1 dB worse than 0.08) and one of 0.03 leaves its aliases (0.2 dB worse).
 STEPS = 20
 FIRST = 0.08
 # Restore as if the noise were so many times the calibrated one. The thresholding transform prior is best between 0.5
