@@ -131,8 +131,10 @@ def measure_flats(
             level = {plane: result.points.get(plane, [])[before.get(plane, 0) :] for plane in light}
             _add_prnu(result, stack, light, dark, level)
         for plane, means_dn in light.items():
-            if means_dn:
-                error = _mean_error(dark, black_jitter_dn) / math.sqrt(len(means_dn))
+            points = result.points.get(plane, [])[before.get(plane, 0) :]
+            if means_dn and points:
+                own = _pixel_mean_error(points, dark)
+                error = math.hypot(_mean_error(dark, black_jitter_dn), own) / math.sqrt(len(means_dn))
                 result.levels.setdefault(plane, []).append(
                     LevelMean(group[0].light, float(np.mean(means_dn)), error, clipped[plane])
                 )
@@ -180,6 +182,13 @@ def _add_pair(
 def _mean_error(dark: DarkMeasurement, black_jitter_dn: float) -> float:
     """Std of the mean of one frame [DN] that row noise and black jitter cause."""
     return math.sqrt(dark.rows.variance_of_mean(dark.shape[0]) + black_jitter_dn**2)
+
+
+def _pixel_mean_error(points: Sequence[TransferPoints], dark: DarkMeasurement) -> float:
+    """Std of the mean of one frame of a plane [DN] that the noise of its pixels causes."""
+    variance = np.concatenate([part.variance_dn2 for part in points])
+    sites = math.prod(dark.shape) / len(dark.cfa.plane_names)
+    return math.sqrt(float(variance.mean()) / sites) if len(variance) else 0.0
 
 
 def _clipped_share(raw: RawFrame, plane: str, dark: DarkMeasurement) -> float:
