@@ -4,6 +4,9 @@
 
     PhysrestoreError
     ├── RestoreError          a restoration that cannot be done as asked
+    ├── PriorError            a prior that cannot be used as asked
+    │   └── NoiseOutOfRange   a noise level that the prior was not made for
+    ├── MissingPackage        an optional package is not installed; the message has the line that installs it
     ├── UnwritableImage       pixels or tags that the chosen format cannot hold
     └── OutputError           a file that was not written (``path`` and ``reason`` say which and why)
         ├── OutputExists      something is already there, and overwriting was not asked for
@@ -24,6 +27,18 @@ class PhysrestoreError(Exception):
 
 class RestoreError(PhysrestoreError):
     """A restoration that cannot be done as asked."""
+
+
+class PriorError(PhysrestoreError, ValueError):
+    """A prior that cannot be used as asked."""
+
+
+class NoiseOutOfRange(PriorError):
+    """A noise level that the prior was not made for."""
+
+
+class MissingPackage(PhysrestoreError, ImportError):
+    """An optional package is not installed."""
 
 
 class UnwritableImage(PhysrestoreError, ValueError):
