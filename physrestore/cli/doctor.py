@@ -14,7 +14,11 @@ from physrestore.cli.console import Exit, JsonOption, emit, say
 PACKAGES = ("torch", "deepinv", "kornia", "rawpy", "numpy", "scipy", "pydantic", "tifffile", "imagecodecs", "pillow")
 
 # What each optional tool adds and how it is installed.
-OPTIONAL_PACKAGES = {"bm3d": ("the BM3D denoiser, as a reference in benchmarks", "pip install 'physrestore[bm3d]'")}
+OPTIONAL_PACKAGES = {
+    "bm3d": ("the BM3D denoiser as a prior; non-commercial licence", "pip install 'physrestore[bm3d]'"),
+    "onnxruntime": ("ONNX files as priors", "pip install 'physrestore[onnx]'"),
+    "skimage": ("scikit-image's denoisers as priors", "pip install 'physrestore[scikit]'"),
+}
 OPTIONAL_PROGRAMS = {
     "exiftool": ("copies all metadata into results", "apt install libimage-exiftool-perl | brew install exiftool"),
 }
