@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import physrestore.pnp.joint as joint_module
 import physrestore.pnp.restore as restore_module
 from noise_models.cfa import BAYER_PHASES, QUAD_BAYER_ROWS, XTRANS_ROWS, Cfa
 from noise_models.errors import ProfileError
@@ -94,6 +95,24 @@ def test_a_grey_edge_has_no_colour(name: str) -> None:
 
     plain = fringes(demosaic(frame.linear(), frame.cfa)[0])
     assert clean < 0.35 * plain
+
+
+def redness_kept(name: str) -> float:
+    """Share of the colour of a bar 6 sites wide, on grey, that is left at 2000 electrons full scale."""
+    truth = torch.full((3, 72, 72), 0.12)
+    truth[0, 20:52, 30:36] = 0.18
+    rgb = restore_pnp(frame_of(truth * torch.tensor(NEUTRAL).reshape(3, 1, 1), name), sensor_noise(Cfa.parse(name))).rgb
+    balanced = rgb / torch.tensor(NEUTRAL).reshape(3, 1, 1)
+    return float((balanced[0] - balanced[2])[24:48, 31:35].mean()) / 0.06
+
+
+@pytest.mark.parametrize("name", ["RGGB", XTRANS])
+def test_small_things_keep_their_colour(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = redness_kept(name)
+    monkeypatch.setattr(joint_module, "SPREAD", 0.0)
+
+    assert kept > 0.45
+    assert kept > redness_kept(name) + 0.1
 
 
 @pytest.mark.parametrize("name", ARRAYS)
