@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from noise_models.frame import RawFrame
+from noise_models.frame import RawFrame, tile_to
 from noise_models.sensor import SensorNoise
 from physrestore.classic import denoise_classic
 
@@ -18,7 +20,12 @@ from physrestore.classic import denoise_classic
 class Method(StrEnum):
     """Ways to restore. Each is one module; this is the one table of them."""
 
-    CLASSIC = "classic"  # variance stabilisation and a transform denoiser: no weights, no training
+    CLASSIC = "classic"  # variance stabilisation and a transform denoiser, mosaic to mosaic
+    PNP = "pnp"  # plug-and-play: joint demosaicking and denoising with a prior; every colour filter array
+
+
+Progress = Callable[[float], None]
+_Made = tuple[NDArray[np.uint16], Tensor | None, tuple[tuple[float, float], ...] | None, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,9 @@ class Restoration:
 
     Attributes:
         mosaic: (H, W) uint16 [DN], same pedestal, levels and CFA as the source.
-        noise_profile: Noise that remains, (S, O) per colour plane R, G, B (one pair for a monochrome sensor).
+        rgb: (3, H, W) linear camera RGB, black at 0, white at 1, where the method demosaics; else None.
+        noise_profile: Noise that remains in ``mosaic``, (S, O) per colour plane R, G, B (one pair for a monochrome
+            sensor); None: not known.
         method: Which method made it.
         strength: 0..100, as asked.
         seconds: Wall time of the restoration without reading and writing.
@@ -35,7 +44,8 @@ class Restoration:
     """
 
     mosaic: NDArray[np.uint16]
-    noise_profile: tuple[tuple[float, float], ...]
+    rgb: Tensor | None
+    noise_profile: tuple[tuple[float, float], ...] | None
     method: Method
     strength: float
     seconds: float
@@ -67,12 +77,46 @@ def restore(
     if not 0.0 <= strength <= 100.0:
         raise ValueError(f"strength is 0..100, not {strength}.")
     start = time.perf_counter()
-    result = denoise_classic(frame, noise, strength=strength, progress=progress)
+    mosaic, rgb, remaining, numbers = _METHODS[method](frame, noise, strength, progress)
     return Restoration(
-        mosaic=result.mosaic,
-        noise_profile=result.noise_profile,
+        mosaic=mosaic,
+        rgb=rgb,
+        noise_profile=remaining,
         method=method,
         strength=strength,
         seconds=time.perf_counter() - start,
-        numbers=result.numbers,
+        numbers=numbers,
     )
+
+
+def _classic(frame: RawFrame, noise: SensorNoise, strength: float, progress: Progress | None) -> _Made:
+    result = denoise_classic(frame, noise, strength=strength, progress=progress)
+    return result.mosaic, None, result.noise_profile, result.numbers
+
+
+def _pnp(frame: RawFrame, noise: SensorNoise, strength: float, progress: Progress | None) -> _Made:
+    # Here, because it imports deepinv, which costs a second that `classic` shall not pay.
+    from physrestore.pnp import restore_pnp
+
+    result = restore_pnp(frame, noise, strength=strength, progress=progress)
+    return sampled(result.rgb, frame), result.rgb, None, result.numbers
+
+
+_METHODS = {Method.CLASSIC: _classic, Method.PNP: _pnp}
+
+
+def sampled(rgb: Tensor, frame: RawFrame) -> NDArray[np.uint16]:
+    """The mosaic [DN] that a noise-free camera would have recorded of a picture, rounded, clipped sites as they were.
+
+    Args:
+        rgb: (3, H, W) linear camera RGB, black at 0, white at 1.
+        frame: Levels and array; sites that are clipped in it keep their value.
+    """
+    height, width = frame.shape
+    index = torch.tensor([["RGB".index(colour) for colour in row] for row in frame.cfa.rows])
+    x = rgb.gather(0, tile_to(index, height, width)[None])[0]
+    black = tile_to(torch.from_numpy(frame.black_level).float(), height, width)
+    white = tile_to(torch.from_numpy(frame.white_level).float(), height, width)
+    codes = (black + x * (white - black)).round_().clamp_(0, np.iinfo(np.uint16).max)
+    source = torch.from_numpy(frame.mosaic.astype(np.float32))
+    return torch.where(frame.clipped()[0, 0], source, codes).numpy().astype(np.uint16)

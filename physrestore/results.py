@@ -114,9 +114,11 @@ def write_result(
                 "black_level": frame.black_level,
                 "white_level": frame.white_level,
                 "cfa": np.array(frame.cfa.name),
-                "noise_profile": np.array(result.noise_profile),
+                "noise_profile": np.array(result.noise_profile or ()),
                 "history": np.array(history),
             }
+            if result.rgb is not None:
+                arrays["rgb"] = result.rgb.numpy()
             write_npz(target, overwrite=overwrite, protect=protect, **arrays)
             return None
 
@@ -132,7 +134,9 @@ def read_record(path: Path) -> dict[str, str | float] | None:
 
 
 def _rgb(frame: RawFrame, result: Restoration) -> torch.Tensor:
-    """(3, H, W) linear camera RGB, black at 0, white at 1."""
+    """(3, H, W) linear camera RGB, black at 0, white at 1: the method's own, else demosaicked by fixed filters."""
+    if result.rgb is not None:
+        return result.rgb
     height, width = frame.shape
     black = tile_to(torch.from_numpy(frame.black_level).float(), height, width)
     white = tile_to(torch.from_numpy(frame.white_level).float(), height, width)

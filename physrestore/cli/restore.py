@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from physrestore.batch import Outcome, Settings
 
 # Spelt out here so that `--help` needs neither torch nor the pipeline; a test compares them with the enums.
-MethodName = Literal["classic"]
+MethodName = Literal["classic", "pnp"]
 OutputName = Literal["cfa-dng", "linear-dng", "tiff", "npz"]
 
 
@@ -28,9 +28,13 @@ def restore(
             metavar="auto|FILE", help="Noise profile. auto: the DNG tag, your profile folder, or the file itself."
         ),
     ] = "auto",
-    method: Annotated[MethodName, typer.Option(help="How to restore.")] = "classic",
+    method: Annotated[
+        MethodName, typer.Option(help="classic: fast, mosaic to mosaic. pnp: joint demosaicking, also X-Trans; slow.")
+    ] = "classic",
     strength: Annotated[float, typer.Option(min=0, max=100, help="0 changes nothing, 100 removes all noise.")] = 100.0,
-    output: Annotated[OutputName, typer.Option(help="What to write.")] = "cfa-dng",
+    output: Annotated[
+        OutputName | None, typer.Option(help="What to write. Default: cfa-dng; linear-dng for pnp.")
+    ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Also write a before/after PNG with 100 % crops.")] = False,
     suffix: Annotated[str, typer.Option(help="Added to the name of each result.")] = "_restored",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist. Never a source.")] = False,
@@ -51,7 +55,7 @@ def restore(
     from physrestore.pipeline import Method
     from physrestore.results import OutputKind
 
-    kind = OutputKind(output)
+    kind = OutputKind(output or ("linear-dng" if method == "pnp" else "cfa-dng"))
     with errors_as_exit():
         settings = batch.Settings(
             method=Method(method),
