@@ -135,7 +135,7 @@ def _check(frame: RawFrame, noise: SensorNoise, strength: float) -> None:
     if frame.cfa.is_xtrans:
         raise RestoreError(
             "The classic method works on Bayer and monochrome sensors; this frame is X-Trans, whose 6x6 pattern has no "
-            "regular colour planes to denoise. Use the method 'pnp' when it is available."
+            "regular colour planes to denoise. Use the method 'pnp'."
         )
     if min(frame.shape) < SMALLEST_SIDE:
         raise RestoreError(f"A frame of {frame.shape} is too small: needed are {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels.")

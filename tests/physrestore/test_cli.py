@@ -14,6 +14,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from typer.testing import CliRunner
@@ -157,6 +158,31 @@ def test_every_output_carries_its_record(photos: Path, profile_file: Path, tmp_p
     assert record is not None
     assert record["source"] == "p2.dng"
     assert "test_one" not in record["noise"]  # the noise is described, private paths are not written
+
+
+def test_pnp_writes_a_linear_dng_of_the_same_size(photos: Path, profile_file: Path, tmp_path: Path) -> None:
+    code, _, stderr = cli("restore", photos / "p2.dng", "-o", tmp_path, "--profile", profile_file, "--method", "pnp")
+
+    assert code == 0, stderr
+    with tifffile.TiffFile(tmp_path / "p2_restored.dng") as tiff:
+        raw = tiff.pages.first.pages[0]
+        assert raw.photometric == tifffile.PHOTOMETRIC.LINEAR_RAW
+        assert raw.shape == (*read_raw(photos / "p2.dng").shape, 3)
+
+
+def test_pnp_as_cfa_dng_keeps_levels_and_means(photos: Path, profile_file: Path, tmp_path: Path) -> None:
+    arguments = ["restore", photos / "p2.dng", "-o", tmp_path, "--profile", profile_file, "--method", "pnp"]
+
+    code, _, stderr = cli(*arguments, "--output", "cfa-dng")
+
+    before, after = read_raw(photos / "p2.dng"), read_raw(tmp_path / "p2_restored.dng")
+    assert code == 0, stderr
+    assert after.cfa == before.cfa
+    assert np.array_equal(after.black_level, before.black_level)
+    means = [frame.mosaic.astype(float).mean() - 256.0 for frame in (before, after)]
+    # A flat of 64x96 sites, std about 34 DN on 1150 DN: its mean is known to 0.44 DN.
+    assert abs(means[1] - means[0]) < 5 * 0.44
+    assert after.mosaic.std() < 0.5 * before.mosaic.std()
 
 
 def test_strength_zero_is_bit_identical(photos: Path, profile_file: Path, tmp_path: Path) -> None:
