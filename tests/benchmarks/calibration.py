@@ -96,10 +96,11 @@ def _peers(frames: list[CalibrationFrame], white: float) -> tuple[float, float]:
 def _print_coverage(runs: int, processes: int) -> None:
     print(f"{runs} simulated calibrations a cell: share of 95 % intervals that cover the truth [%]")
     print(f"{'cell':20s}" + "".join(f"{name:>8s}" for name in QUANTITIES) + f"{'refused':>9s}")
-    results = {cell.name: _cell_runs(index, runs, processes) for index, cell in enumerate(CELLS)}
-    for name, found in results.items():
+    results = {}
+    for index, cell in enumerate(CELLS):
+        found = results[cell.name] = _cell_runs(index, runs, processes)
         cover = [_over(found, quantity, _covered) for quantity in QUANTITIES]
-        print(f"{name:20s}" + "".join(_percent(value) for value in cover) + f"{runs - len(found):9d}")
+        print(f"{cell.name:20s}" + "".join(map(_percent, cover)) + f"{runs - len(found):9d}", flush=True)
     print("\nmean (bias) and rms of the relative error [%]; row noise: bias of the variance as % of the pixel variance")
     print(f"{'cell':20s}" + "".join(f"{name:>16s}" for name in (*QUANTITIES[:2], "prnu", "dsnu")) + f"{'row':>8s}")
     for name, found in results.items():
