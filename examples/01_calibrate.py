@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from noise_models.calibration import calibrate
-from noise_models.calibration.group import frames_from
+from noise_models.calibration.inputs.group import frames_from
 from noise_models.cfa import BAYER_PLANES, Cfa
 from noise_models.frame import Shot
 from noise_models.report import render_report

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from noise_models.calibration import Calibration as Calibration
     from noise_models.calibration import calibrate as calibrate
-    from noise_models.calibration.group import frames_from as frames_from
-    from noise_models.calibration.single_photo import estimate_from_frame as estimate_from_frame
+    from noise_models.calibration.inputs.group import frames_from as frames_from
+    from noise_models.calibration.photo.single_photo import estimate_from_frame as estimate_from_frame
     from noise_models.cfa import Cfa as Cfa
     from noise_models.frame import RawFrame as RawFrame
     from noise_models.profile import CameraProfile as CameraProfile
@@ -35,8 +35,8 @@ _HOMES = {
     "SensorNoise": "noise_models.sensor",
     "VirtualCamera": "noise_models.simulate",
     "calibrate": "noise_models.calibration",
-    "estimate_from_frame": "noise_models.calibration.single_photo",
-    "frames_from": "noise_models.calibration.group",
+    "estimate_from_frame": "noise_models.calibration.photo.single_photo",
+    "frames_from": "noise_models.calibration.inputs.group",
     "read_profile": "noise_models.store",
     "read_raw": "noise_models.rawfile",
 }

@@ -11,7 +11,7 @@ import torch
 
 from noise_models.calibration.calibrate import Calibration, calibrate
 from noise_models.calibration.frames import CalibrationFrame
-from noise_models.calibration.group import frames_from
+from noise_models.calibration.inputs.group import frames_from
 from noise_models.cfa import BAYER_PLANES, Cfa
 from noise_models.frame import RawFrame, Shot
 from noise_models.rawfile import read_raw

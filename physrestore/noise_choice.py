@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noise_models.calibration.single_photo import estimate_from_frame
+from noise_models.calibration.photo.single_photo import estimate_from_frame
 from noise_models.errors import ProfileError
 from noise_models.frame import RawFrame
 from noise_models.interchange.dng import noise_from_tag

@@ -18,7 +18,6 @@ from noise_models.calibration.dark_quantities import (
     shading,
 )
 from noise_models.calibration.evidence import IsoEvidence
-from noise_models.calibration.fit_quality import judge_fit
 from noise_models.calibration.fits import std_from_variance
 from noise_models.calibration.flat import FlatMeasurement
 from noise_models.calibration.linearity import Linearity, fit_linearity
@@ -32,6 +31,7 @@ from noise_models.calibration.photon_transfer import (
     variance_peak,
 )
 from noise_models.calibration.reader import Camera
+from noise_models.calibration.shape.fit_quality import judge_fit
 from noise_models.calibration.specimen import window
 from noise_models.errors import CalibrationError
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Estimate, PlaneNoise, SensorNoise

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from noise_models.calibration.banding import LineNoise
 from noise_models.calibration.maps import MapBuilder
 from noise_models.calibration.photon_transfer import TransferPoints
-from noise_models.calibration.quantised import CodeFit
+from noise_models.calibration.shape.quantised import CodeFit
 from noise_models.calibration.spatial import Pattern
 from noise_models.calibration.specimen import DarkSpecimen
 from noise_models.calibration.traps import Finding

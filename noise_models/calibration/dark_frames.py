@@ -16,8 +16,8 @@ from noise_models.calibration.frames import CalibrationFrame
 from noise_models.calibration.maps import MapBuilder
 from noise_models.calibration.pairs import SitePair, all_sites, measure_site, resolved, site_means, sublattice
 from noise_models.calibration.photon_transfer import TransferPoints, dark_points
-from noise_models.calibration.quantised import count_codes, fit_codes
 from noise_models.calibration.reader import FrameReader
+from noise_models.calibration.shape.quantised import count_codes, fit_codes
 from noise_models.calibration.spatial import measure_pattern
 from noise_models.calibration.specimen import DarkSpecimen, shape_plane
 from noise_models.calibration.stack import FrameStack

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noise_models.calibration.dark import Histogram
-from noise_models.calibration.fit_quality import FitQuality
 from noise_models.calibration.linearity import Linearity
 from noise_models.calibration.photon_transfer import TransferCurve
-from noise_models.calibration.tail_fit import TailFit
+from noise_models.calibration.shape.fit_quality import FitQuality
+from noise_models.calibration.shape.tail_fit import TailFit
 
 F64 = NDArray[np.float64]
 

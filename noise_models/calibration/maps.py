@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noise_models.calibration.pairs import all_sites, sublattice
-from noise_models.calibration.rts import FEWEST_FRAMES, TemporalMoments, find_defects
+from noise_models.calibration.shape.rts import FEWEST_FRAMES, TemporalMoments, find_defects
 from noise_models.calibration.spatial import flattened
 from noise_models.cfa import Cfa
 from noise_models.errors import ProfileError

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noise_models.calibration.pairs import all_sites, sublattice
-from noise_models.calibration.rts import FEWEST_FRAMES, TemporalDefects, TemporalMoments, find_defects
-from noise_models.calibration.tail_fit import TailFit, fit_tail
+from noise_models.calibration.shape.rts import FEWEST_FRAMES, TemporalDefects, TemporalMoments, find_defects
+from noise_models.calibration.shape.tail_fit import TailFit, fit_tail
 from noise_models.cfa import Cfa
 from noise_models.frame import RawFrame
 from noise_models.sensor import Tail

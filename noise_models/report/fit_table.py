@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from noise_models.calibration.evidence import IsoEvidence
-from noise_models.calibration.fit_quality import FitQuality
+from noise_models.calibration.shape.fit_quality import FitQuality
 
 # Largest of some tens of deviations that chance makes, in standard errors.
 _SIGMAS = 3.0

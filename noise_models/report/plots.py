@@ -10,7 +10,7 @@ from scipy import stats
 from noise_models.calibration.calibrate import Calibration
 from noise_models.calibration.dark import HISTOGRAM_REACH
 from noise_models.calibration.evidence import IsoEvidence
-from noise_models.calibration.tail_shapes import log_density
+from noise_models.calibration.shape.tail_shapes import log_density
 from noise_models.report.canvas import COLOURS, blank, png
 from noise_models.report.fit_plots import defect_map, linearity, stabilised
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Estimate, SensorNoise

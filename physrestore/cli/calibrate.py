@@ -14,9 +14,9 @@ from physrestore.cli.console import Bar, Exit, JsonOption, emit, errors_as_exit,
 if TYPE_CHECKING:
     from noise_models.calibration.calibrate import Calibration
     from noise_models.calibration.frames import CalibrationFrame
-    from noise_models.calibration.group import FrameItem, Reader
-    from noise_models.calibration.pool import PooledProfile
-    from noise_models.calibration.stacks import StackFormat
+    from noise_models.calibration.inputs.group import FrameItem, Reader
+    from noise_models.calibration.inputs.stacks import StackFormat
+    from noise_models.calibration.photo.pool import PooledProfile
     from noise_models.profile import CameraProfile
 
 # Options that take every path up to the next option, as a shell's ``darks/*.CR2`` gives them.
@@ -127,7 +127,7 @@ def calibrate(
 def _stack_format(
     cfa: str | None, black: float | None, white: float | None, iso: float | None, exposure: float | None
 ) -> StackFormat:
-    from noise_models.calibration.stacks import StackFormat
+    from noise_models.calibration.inputs.stacks import StackFormat
     from noise_models.cfa import Cfa
     from noise_models.errors import CfaError
 
@@ -153,7 +153,7 @@ def _items(paths: Sequence[Path], form: StackFormat) -> list[tuple[FrameItem, bo
 
     In a folder those count only where there are no raw files: beside raw files they are previews and results.
     """
-    from noise_models.calibration.stacks import STACK_EXTENSIONS, stack_files
+    from noise_models.calibration.inputs.stacks import STACK_EXTENSIONS, stack_files
     from physrestore.inputs import collect
 
     files: list[Path] = []
@@ -175,7 +175,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _path_of(item: FrameItem) -> Path:
-    from noise_models.calibration.group import FrameFile
+    from noise_models.calibration.inputs.group import FrameFile
 
     assert not hasattr(item, "mosaic")
     return item.path if isinstance(item, FrameFile) else Path(str(item))
@@ -187,7 +187,7 @@ def _measure(given: _Given, read: Reader, bar: Bar) -> tuple[list[_Source], list
     Raises:
         CalibrationError: none told anything.
     """
-    from noise_models.calibration.photos import estimate_from_bursts, estimate_from_photos
+    from noise_models.calibration.photo.photos import estimate_from_bursts, estimate_from_photos
     from noise_models.errors import CalibrationError
 
     def progress_of(kind: str) -> Callable[[int, int], None]:
@@ -239,8 +239,8 @@ def _pooled(kind: str, result: PooledProfile) -> _Source:
 
 
 def _frames(given: _Given, read: Reader) -> list[CalibrationFrame]:
-    from noise_models.calibration.emva import read_emva
-    from noise_models.calibration.group import frames_from
+    from noise_models.calibration.inputs.emva import read_emva
+    from noise_models.calibration.inputs.group import frames_from
 
     if given.emva is not None:
         return read_emva(given.emva) if given.iso is None else read_emva(given.emva, iso=given.iso)
@@ -249,7 +249,7 @@ def _frames(given: _Given, read: Reader) -> list[CalibrationFrame]:
 
 def _joined(sources: Sequence[_Source]) -> Calibration:
     from noise_models.calibration.calibrate import Calibration
-    from noise_models.calibration.pool import fill_in
+    from noise_models.calibration.photo.pool import fill_in
 
     profile = sources[0].profile if len(sources) == 1 else fill_in([source.profile for source in sources])
     for source in sources:

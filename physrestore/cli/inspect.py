@@ -46,7 +46,7 @@ def inspect(
 
 def describe(frame: RawFrame) -> dict[str, object]:
     """What is known of a frame, as plain types."""
-    from noise_models.calibration.optical_black import measure_optical_black
+    from noise_models.calibration.photo.optical_black import measure_optical_black
     from noise_models.errors import NoiseModelError
     from noise_models.frame import Integrity
     from physrestore.cli.restore import profile_folder

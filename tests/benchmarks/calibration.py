@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noise_models.calibration import CalibrationFrame, calibrate
-from noise_models.calibration.emva import read_emva
+from noise_models.calibration.inputs.emva import read_emva
 from noise_models.cfa import Cfa
 from noise_models.errors import CalibrationError
 from noise_models.frame import RawFrame, Shot

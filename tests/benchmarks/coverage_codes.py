@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from noise_models.calibration.codes import fit_gaussian_codes
+from noise_models.calibration.shape.codes import fit_gaussian_codes
 from noise_models.errors import CalibrationError
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2
 from tests.noise_models.test_codes import CELLS, LEVEL, PIXELS, clamp_code, drawn

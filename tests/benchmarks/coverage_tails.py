@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from noise_models.calibration.tail_fit import fit_tail
-from noise_models.calibration.tail_shapes import Shape
+from noise_models.calibration.shape.tail_fit import fit_tail
+from noise_models.calibration.shape.tail_shapes import Shape
 from tests.noise_models.dark_simulation import darks
 
 CELLS: tuple[tuple[Shape, float, float], ...] = (

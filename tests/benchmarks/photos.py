@@ -7,9 +7,9 @@ import math
 import numpy as np
 import torch
 
-from noise_models.calibration.burst import BurstNotIdentifiable, estimate_from_burst
-from noise_models.calibration.photos import estimate_from_photos
-from noise_models.calibration.single_photo import NotIdentifiable
+from noise_models.calibration.burst.estimate import BurstNotIdentifiable, estimate_from_burst
+from noise_models.calibration.photo.photos import estimate_from_photos
+from noise_models.calibration.photo.single_photo import NotIdentifiable
 from noise_models.cfa import Cfa
 from noise_models.frame import RawFrame
 from noise_models.sensor import Estimate

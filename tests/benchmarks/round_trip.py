@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from noise_models.calibration import calibrate
-from noise_models.calibration.goodness import GoodnessOfFit, compare_darks
-from noise_models.calibration.group import frames_from
+from noise_models.calibration.inputs.group import frames_from
+from noise_models.calibration.shape.goodness import GoodnessOfFit, compare_darks
 from noise_models.cfa import Cfa
 from noise_models.profile import CameraProfile
 from noise_models.sensor import Estimate, PlaneNoise, SensorNoise, Tail

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from noise_models.calibration.single_photo import NotIdentifiable, estimate_from_frame
+from noise_models.calibration.photo.single_photo import NotIdentifiable, estimate_from_frame
 from noise_models.cfa import Cfa
 from noise_models.frame import RawFrame
 from tests.noise_models.photo_scenes import coloured, photograph, picture, power_law_scene

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from noise_models.calibration.tail_shapes import Shape
+from noise_models.calibration.shape.tail_shapes import Shape
 
 
 def darks(

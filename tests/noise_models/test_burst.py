@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from noise_models.calibration.burst import (
+from noise_models.calibration.burst.estimate import (
     STATED_BLACK_ERROR_DN,
     BurstEstimate,
     BurstNotIdentifiable,
     estimate_from_burst,
 )
-from noise_models.calibration.burst_law import select_still
-from noise_models.calibration.burst_tiles import burst_tiles, join_pairs
-from noise_models.calibration.photo_evidence import MAX_GAIN_ERROR
-from noise_models.calibration.single_photo import NotIdentifiable
+from noise_models.calibration.burst.law import select_still
+from noise_models.calibration.burst.tiles import burst_tiles, join_pairs
+from noise_models.calibration.photo.photo_evidence import MAX_GAIN_ERROR
+from noise_models.calibration.photo.single_photo import NotIdentifiable
 from noise_models.cfa import XTRANS_ROWS
 from noise_models.errors import CalibrationError
 from noise_models.frame import RawFrame

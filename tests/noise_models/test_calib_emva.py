@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from noise_models.calibration import calibrate
-from noise_models.calibration.emva import read_emva
+from noise_models.calibration.inputs.emva import read_emva
 from noise_models.errors import CalibrationError
 from tests.noise_models.calibration_camera import Camera
 from tests.shared_data import shared

@@ -12,7 +12,7 @@ from noise_models.calibration.banding import LineNoise
 from noise_models.calibration.dark_frames import measure_darks
 from noise_models.calibration.fits import std_from_variance
 from noise_models.calibration.frames import CalibrationFrame
-from noise_models.calibration.group import frames_from
+from noise_models.calibration.inputs.group import frames_from
 from noise_models.calibration.reader import FrameReader
 from noise_models.calibration.spatial import measure_pattern
 from noise_models.cfa import XTRANS_ROWS, Cfa

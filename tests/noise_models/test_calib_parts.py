@@ -10,10 +10,10 @@ import pytest
 from noise_models.calibration import calibrate
 from noise_models.calibration.fits import fit_affine_variance
 from noise_models.calibration.frames import CalibrationFrame
-from noise_models.calibration.group import frames_from
+from noise_models.calibration.inputs.group import frames_from
 from noise_models.calibration.pairs import measure_site, remove_lines
-from noise_models.calibration.quantised import count_codes, fit_codes
 from noise_models.calibration.segments import segment_ids
+from noise_models.calibration.shape.quantised import count_codes, fit_codes
 from noise_models.calibration.spatial import measure_pattern
 from noise_models.errors import CalibrationError, DamagedRaw
 from noise_models.frame import RawFrame, Shot

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from noise_models.calibration.optical_black import OpticalBlack, coarse_code_error, measure_optical_black
+from noise_models.calibration.photo.optical_black import OpticalBlack, coarse_code_error, measure_optical_black
 from noise_models.cfa import Cfa
 from noise_models.frame import MaskedArea, RawFrame
 from noise_models.rawfile import read_raw

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from noise_models.calibration.codes import CodeCounts, fit_gaussian_codes, pooled_chi2
+from noise_models.calibration.shape.codes import CodeCounts, fit_gaussian_codes, pooled_chi2
 from noise_models.errors import CalibrationError
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from noise_models.calibration import calibrate
-from noise_models.calibration import group as grouping
-from noise_models.calibration.group import FrameFile, frames_from
-from noise_models.calibration.role import role_of
+from noise_models.calibration.inputs import group as grouping
+from noise_models.calibration.inputs.group import FrameFile, frames_from
+from noise_models.calibration.inputs.role import role_of
 from noise_models.cfa import XTRANS_ROWS
 from noise_models.errors import CalibrationError, DamagedRaw, RawFileError
 from noise_models.frame import RawFrame

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from noise_models.calibration.codes import CodeCounts
-from noise_models.calibration.goodness import (
+from noise_models.calibration.shape.codes import CodeCounts
+from noise_models.calibration.shape.goodness import (
     chi_square,
     compare_darks,
     divergence,

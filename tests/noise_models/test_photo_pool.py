@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from noise_models.calibration.photo_evidence import UNSEEN_TEXTURE
-from noise_models.calibration.photos import estimate_from_bursts, estimate_from_photos
-from noise_models.calibration.pool import NothingIdentifiable, fill_in, pool
+from noise_models.calibration.photo.photo_evidence import UNSEEN_TEXTURE
+from noise_models.calibration.photo.photos import estimate_from_bursts, estimate_from_photos
+from noise_models.calibration.photo.pool import NothingIdentifiable, fill_in, pool
+from noise_models.calibration.photo.single_photo import NotIdentifiable
 from noise_models.calibration.reader import MixedCameras
-from noise_models.calibration.single_photo import NotIdentifiable
 from noise_models.cfa import Cfa
 from noise_models.errors import CalibrationError, DamagedRaw
 from noise_models.frame import RawFrame

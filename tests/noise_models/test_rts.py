@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from noise_models.calibration.rts import FALSE_DISCOVERY_RATE, TemporalMoments, find_defects
+from noise_models.calibration.shape.rts import FALSE_DISCOVERY_RATE, TemporalMoments, find_defects
 from noise_models.errors import CalibrationError
 from tests.noise_models.dark_simulation import darks
 

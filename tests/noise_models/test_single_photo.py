@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from noise_models.calibration.block_energies import BAND_SIZE, block_energies
-from noise_models.calibration.single_photo import NotIdentifiable, PhotoEstimate, estimate_from_frame
+from noise_models.calibration.photo.block_energies import BAND_SIZE, block_energies
+from noise_models.calibration.photo.single_photo import NotIdentifiable, PhotoEstimate, estimate_from_frame
 from noise_models.cfa import XTRANS_ROWS, Cfa
 from noise_models.errors import ProfileError
 from noise_models.frame import RawFrame

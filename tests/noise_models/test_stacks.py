@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from noise_models.calibration import calibrate
-from noise_models.calibration.group import frames_from
-from noise_models.calibration.stacks import StackFormat, folder_exposure, read_stack_frame, stack_files
+from noise_models.calibration.inputs.group import frames_from
+from noise_models.calibration.inputs.stacks import StackFormat, folder_exposure, read_stack_frame, stack_files
 from noise_models.errors import CfaError, DamagedRaw, NotARawFile, RawFileError, UnsupportedRaw
 from tests.noise_models.calibration_camera import Camera
 
@@ -98,7 +98,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
 
 def test_too_large_is_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "a.png", grey())
-    monkeypatch.setattr("noise_models.calibration.stacks.DEFAULT_MAX_MEGAPIXELS", 0.002)
+    monkeypatch.setattr("noise_models.calibration.inputs.stacks.DEFAULT_MAX_MEGAPIXELS", 0.002)
     with pytest.raises(RawFileError, match="60 x 40 pixels"):
         read_stack_frame(path)
 

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import integrate, stats
 
-from noise_models.calibration.pixel_spread import (
+from noise_models.calibration.shape.pixel_spread import (
     correlation_of_width,
     pixel_sigma_map,
     split_half_correlation,
     spread_correlation,
     without_lines,
 )
-from noise_models.calibration.tail_fit import fit_tail
-from noise_models.calibration.tail_shapes import Shape, log_density, tukey_variance
+from noise_models.calibration.shape.tail_fit import fit_tail
+from noise_models.calibration.shape.tail_shapes import Shape, log_density, tukey_variance
 from noise_models.errors import CalibrationError
 from noise_models.sensor import Estimate
 from tests.noise_models.dark_simulation import darks

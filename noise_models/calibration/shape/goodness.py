@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from noise_models.calibration.codes import CodeCounts, pooled_chi2, pooled_starts
-from noise_models.calibration.pixel_spread import require_frames
+from noise_models.calibration.shape.codes import CodeCounts, pooled_chi2, pooled_starts
+from noise_models.calibration.shape.pixel_spread import require_frames
 from noise_models.errors import CalibrationError
 from noise_models.sensor import Estimate
 from noise_models.stabilise import Anscombe

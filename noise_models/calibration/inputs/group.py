@@ -11,7 +11,7 @@ from typing import Literal, NoReturn
 import numpy as np
 
 from noise_models.calibration.frames import CalibrationFrame
-from noise_models.calibration.role import Role, role_of
+from noise_models.calibration.inputs.role import Role, role_of
 from noise_models.errors import CalibrationError, RawFileError, UnsupportedRaw
 from noise_models.frame import RawFrame
 from noise_models.rawfile import read_raw

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from noise_models.calibration.burst_law import Selection
-from noise_models.calibration.burst_tiles import SIDE, BurstTiles
+from noise_models.calibration.burst.law import Selection
+from noise_models.calibration.burst.tiles import SIDE, BurstTiles
 from noise_models.calibration.fits import std_from_variance
 from noise_models.errors import CalibrationError
 from noise_models.sensor import Estimate

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from noise_models.calibration.burst_law import Selection, select_still, transfer_points
-from noise_models.calibration.burst_lines import line_noise
-from noise_models.calibration.burst_tiles import SIDE, BurstTiles, burst_tiles, join_pairs
+from noise_models.calibration.burst.law import Selection, select_still, transfer_points
+from noise_models.calibration.burst.lines import line_noise
+from noise_models.calibration.burst.tiles import SIDE, BurstTiles, burst_tiles, join_pairs
 from noise_models.calibration.fits import std_from_variance
 from noise_models.calibration.flat import MISMATCH
-from noise_models.calibration.optical_black import OpticalBlack, measure_optical_black
-from noise_models.calibration.photo_evidence import MASKED_VARIANCE_ERROR, MAX_GAIN_ERROR, Trust
+from noise_models.calibration.photo.optical_black import OpticalBlack, measure_optical_black
+from noise_models.calibration.photo.photo_evidence import MASKED_VARIANCE_ERROR, MAX_GAIN_ERROR, Trust
+from noise_models.calibration.photo.single_photo import MASKED_CONFLICT_SIGMAS, NotIdentifiable
 from noise_models.calibration.photon_transfer import TransferCurve, TransferPoints, fit_curve, join
-from noise_models.calibration.single_photo import MASKED_CONFLICT_SIGMAS, NotIdentifiable
 from noise_models.cfa import Cfa
 from noise_models.errors import CalibrationError
 from noise_models.frame import RawFrame

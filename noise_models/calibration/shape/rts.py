@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from noise_models.calibration.pixel_spread import robust_std, without_lines
+from noise_models.calibration.shape.pixel_spread import robust_std, without_lines
 from noise_models.errors import CalibrationError
 from noise_models.sensor import Estimate, HotPixels
 

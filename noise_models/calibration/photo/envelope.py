@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from noise_models.calibration.block_energies import BAND_SIZE, BlockEnergies
+from noise_models.calibration.photo.block_energies import BAND_SIZE, BlockEnergies
 
 Array = NDArray[np.floating[Any]]
 

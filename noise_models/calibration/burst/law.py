@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from noise_models.calibration.burst_tiles import CLIP_SIGMAS, TILE_DOF, BurstTiles
+from noise_models.calibration.burst.tiles import CLIP_SIGMAS, TILE_DOF, BurstTiles
 from noise_models.calibration.fits import variance_error
 from noise_models.calibration.photon_transfer import TransferPoints
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2

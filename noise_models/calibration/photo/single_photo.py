@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from noise_models.calibration.block_energies import BAND_SIZE, BLOCK, BlockEnergies, block_energies
-from noise_models.calibration.envelope import (
+from noise_models.calibration.photo.block_energies import BAND_SIZE, BLOCK, BlockEnergies, block_energies
+from noise_models.calibration.photo.envelope import (
     MEDIAN_ERROR,
     MIN_BINS,
     SMOOTH_TOLERANCE,
@@ -24,8 +24,8 @@ from noise_models.calibration.envelope import (
     find_envelope,
     smoothest_bins,
 )
-from noise_models.calibration.optical_black import OpticalBlack, measure_optical_black
-from noise_models.calibration.photo_evidence import (
+from noise_models.calibration.photo.optical_black import OpticalBlack, measure_optical_black
+from noise_models.calibration.photo.photo_evidence import (
     MASKED_VARIANCE_ERROR,
     UNSEEN_TEXTURE,
     Evidence,

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from noise_models.calibration.photo_evidence import MAX_GAIN_ERROR, Trust
+from noise_models.calibration.photo.photo_evidence import MAX_GAIN_ERROR, Trust
+from noise_models.calibration.photo.single_photo import NotIdentifiable
 from noise_models.calibration.segments import segment_ids
-from noise_models.calibration.single_photo import NotIdentifiable
 from noise_models.errors import CalibrationError
 from noise_models.frame import RawFrame
 from noise_models.profile import CameraProfile, FrameRecord, Provenance

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from noise_models.calibration.fits import std_from_variance
-from noise_models.calibration.pixel_spread import (
+from noise_models.calibration.shape.pixel_spread import (
     OUTLIER_SIGMA,
     correlation_of_width,
     require_frames,
@@ -25,7 +25,7 @@ from noise_models.calibration.pixel_spread import (
     spread_correlation,
     without_lines,
 )
-from noise_models.calibration.tail_shapes import TUKEY_LIMITS, WIDEST_LOGNORMAL, Shape, log_density
+from noise_models.calibration.shape.tail_shapes import TUKEY_LIMITS, WIDEST_LOGNORMAL, Shape, log_density
 from noise_models.errors import CalibrationError
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Estimate, Tail
 

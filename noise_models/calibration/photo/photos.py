@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 
-from noise_models.calibration.burst import estimate_from_burst
-from noise_models.calibration.group import FrameItem, Reader, iso_of, item_name, load_item
-from noise_models.calibration.photo_evidence import UNSEEN_TEXTURE
-from noise_models.calibration.pool import Answer, PooledProfile, Refusal, pool_isos
+from noise_models.calibration.burst.estimate import estimate_from_burst
+from noise_models.calibration.inputs.group import FrameItem, Reader, iso_of, item_name, load_item
+from noise_models.calibration.photo.photo_evidence import UNSEEN_TEXTURE
+from noise_models.calibration.photo.pool import Answer, PooledProfile, Refusal, pool_isos
+from noise_models.calibration.photo.single_photo import NotIdentifiable, estimate_from_frame
 from noise_models.calibration.reader import MixedCameras
-from noise_models.calibration.single_photo import NotIdentifiable, estimate_from_frame
 from noise_models.errors import CalibrationError, RawFileError
 from noise_models.frame import RawFrame
 from noise_models.profile import FrameRecord

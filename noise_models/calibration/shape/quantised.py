@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from noise_models.calibration.codes import CodeCounts, fit_gaussian_codes
+from noise_models.calibration.shape.codes import CodeCounts, fit_gaussian_codes
 from noise_models.errors import CalibrationError
 
 F64 = NDArray[np.float64]

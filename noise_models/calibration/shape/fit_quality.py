@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from noise_models.calibration.codes import CodeCounts
 from noise_models.calibration.dark import DarkMeasurement
 from noise_models.calibration.flat import FlatMeasurement
-from noise_models.calibration.goodness import (
+from noise_models.calibration.pairs import sublattice
+from noise_models.calibration.shape.codes import CodeCounts
+from noise_models.calibration.shape.goodness import (
     ChiSquare,
     GoodnessOfFit,
     chi_square,
@@ -25,10 +26,9 @@ from noise_models.calibration.goodness import (
     held_out_log_likelihood,
     stabilised_variance,
 )
-from noise_models.calibration.pairs import sublattice
-from noise_models.calibration.pixel_spread import split_half_correlation
+from noise_models.calibration.shape.pixel_spread import split_half_correlation
+from noise_models.calibration.shape.tail_shapes import Shape, log_density
 from noise_models.calibration.specimen import FEWEST_SITES, SHAPE_FRAMES, DarkSpecimen, shape_plane, window
-from noise_models.calibration.tail_shapes import Shape, log_density
 from noise_models.errors import CalibrationError
 from noise_models.frame import RawFrame
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Estimate, SensorNoise

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from noise_models.calibration.group import FrameFile
+from noise_models.calibration.inputs.group import FrameFile
 from noise_models.cfa import Cfa
 from noise_models.errors import DamagedRaw, NotARawFile, RawTooLarge, UnsupportedRaw
 from noise_models.frame import RawFrame, Shot, Source

@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from noise_models.calibration.block_energies import BAND_SIZE
-from noise_models.calibration.envelope import MEDIAN_ERROR, Bins, NoiseLaw, fit_law
-from noise_models.calibration.optical_black import OpticalBlack
+from noise_models.calibration.photo.block_energies import BAND_SIZE
+from noise_models.calibration.photo.envelope import MEDIAN_ERROR, Bins, NoiseLaw, fit_law
+from noise_models.calibration.photo.optical_black import OpticalBlack
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Estimate
 
 Trust = Literal["good", "fair", "poor"]

@@ -1,0 +1,1 @@
+"""Noise from two or more photos of a still scene."""
