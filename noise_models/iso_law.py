@@ -12,12 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
+from noise_models.read_split import FEWEST_ISOS, fit_split
 from noise_models.sensor import Estimate, HotPixels, PlaneNoise, SensorNoise, Tail
-
-# Two parameters need a third ISO before the data can contradict the law.
-_ISOS_FOR_LAW = 3
 
 
 @dataclass(frozen=True)
@@ -124,18 +121,13 @@ def _dark_noise(
     exactly and nothing jumps beside it.
     """
     values = np.array([get(entry).value for entry in place.segment])
-    if len(values) < _ISOS_FOR_LAW or not (values > 0).all():
+    if len(values) < FEWEST_ISOS or not (values > 0).all():
         return _log_mean(place, get)
     gains = np.asarray(abscissae)
-    # Model error (a few per cent) exceeds the statistical error (per mille) at every ISO, so each ISO weighs the same
-    # in relative variance. Both parts are variances: not negative.
-    design = np.stack([np.ones_like(gains), gains**2], axis=1) / values[:, None] ** 2
-    (post, pre), _ = nnls(design, np.ones_like(values))
-    law = np.sqrt(post + pre * gains**2)
-    misfit = float(np.sqrt(np.sum(np.log(law / values) ** 2) / (len(values) - 2)))
-    missed = np.interp(math.log(target), np.log(gains), np.log(values / law))
-    value = math.sqrt(post + pre * target**2) * math.exp(missed)
-    return _estimate(value, _relative(get(place.lower), get(place.upper)), misfit, "s1^2 + (K s0)^2")
+    fit = fit_split(gains, values)
+    missed = np.interp(math.log(target), np.log(gains), np.log(values / fit.std_dn(gains)))
+    value = float(fit.std_dn(target)) * math.exp(missed)
+    return _estimate(value, _relative(get(place.lower), get(place.upper)), fit.misfit, "s1^2 + (K s0)^2")
 
 
 def _log_mean(place: _Place, get: Callable[[SensorNoise], Estimate]) -> Estimate:

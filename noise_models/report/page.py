@@ -8,6 +8,7 @@ from importlib.resources import files
 from noise_models.calibration.calibrate import Calibration
 from noise_models.calibration.traps import Finding
 from noise_models.frame import Shot
+from noise_models.read_split import split_read_noise
 from noise_models.report.fit_table import fit_lines
 from noise_models.report.plots import figures
 from noise_models.report.tables import rows, with_error
@@ -34,6 +35,7 @@ def render_report(calibration: Calibration) -> str:
         profile=calibration.profile,
         camera=Shot(make=calibration.profile.make, model=calibration.profile.model).camera,
         checks=checks,
+        splits=split_read_noise(calibration.profile.entries),
         passed=all(check.passed for check in checks) and not traps,
         rows=rows(calibration.profile),
         overview=pictures.pop("read_noise_over_iso", None),

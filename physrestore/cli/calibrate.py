@@ -54,6 +54,7 @@ class _Given:
     photos: list[FrameItem]
     emva: Path | None
     iso: float | None
+    maps: bool
 
 
 def calibrate(
@@ -93,6 +94,9 @@ def calibrate(
     figures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write every figure as PNG and the table as CSV.")
     ] = None,
+    maps: Annotated[
+        Path | None, typer.Option(metavar="MAPS.npz", help="Also write maps: mean dark, defects, blinking, response.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist. Never a frame.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,12 +117,12 @@ def calibrate(
     if (cfa, black, white, exposure) != (None,) * 4 and not any(stack for one in lists for _, stack in one):
         raise fail("--cfa, --black, --white and --exposure are for TIFF and PNG; raw files state these.", Exit.USAGE)
     by_kind = [[item for item, _ in one] for one in lists]
-    given = _Given(by_kind[0], by_kind[1], by_kind[2], by_kind[3], by_kind[4], emva, iso)
+    given = _Given(by_kind[0], by_kind[1], by_kind[2], by_kind[3], by_kind[4], emva, iso, maps is not None)
     with errors_as_exit(), Decoder() as decoder, progress(quiet=as_json) as bar:
         sources, failures = _measure(given, lambda path: read_raw(path, decoder=decoder), bar)
         result = _joined(sources)
         protect = [_path_of(item) for item in items] + ([emva] if emva else [])
-        written = _write(result, out, report, figures, overwrite=overwrite, protect=protect)
+        written = _write(result, out, report, figures, maps, overwrite=overwrite, protect=protect)
     code = Exit.SOME_FAILED if failures or not all(source.complete for source in sources) else Exit.OK
     _tell(result.profile, sources, failures, written, code, as_json=as_json)
     raise typer.Exit(code)
@@ -195,7 +199,7 @@ def _measure(given: _Given, read: Reader, bar: Bar) -> tuple[list[_Source], list
 
     steps: list[Callable[[], _Source]] = []
     if given.emva is not None or given.unsorted or given.darks:
-        steps.append(lambda: _measured(_frames(given, read), progress_of("frame")))
+        steps.append(lambda: _measured(_frames(given, read), progress_of("frame"), maps=given.maps))
     for kind, estimate, items in (
         ("bursts", estimate_from_bursts, given.bursts),
         ("photos", estimate_from_photos, given.photos),
@@ -218,10 +222,10 @@ def _measure(given: _Given, read: Reader, bar: Bar) -> tuple[list[_Source], list
     return sources, [str(error) for error in failures]
 
 
-def _measured(frames: Sequence[CalibrationFrame], told: Callable[[int, int], None]) -> _Source:
+def _measured(frames: Sequence[CalibrationFrame], told: Callable[[int, int], None], *, maps: bool) -> _Source:
     from noise_models.calibration.calibrate import calibrate as measure
 
-    result = measure(frames, progress=told)
+    result = measure(frames, progress=told, maps=maps)
     rows: list[tuple[float, str, tuple[str, ...]]] = []
     for iso in sorted({frame.iso for frame in frames}):
         measured = iso in result.profile.isos
@@ -299,16 +303,22 @@ def _write(
     out: Path,
     report: Path | None,
     figures: Path | None,
+    maps: Path | None,
     *,
     overwrite: bool,
     protect: Sequence[Path],
 ) -> list[Path]:
+    from noise_models.calibration.maps import pack_maps
     from noise_models.report import profile_csv, render_report
     from noise_models.report.plots import figures as draw
     from noise_models.store import profile_to_json
     from physrestore.output.publish import publish_bytes
 
-    contents = {out: profile_to_json(result.profile).encode()}
+    contents: dict[Path, bytes] = {}
+    profile = result.profile
+    if maps is not None:
+        contents[maps], profile = pack_maps(result)  # the profile names its maps by their hash
+    contents[out] = profile_to_json(profile).encode()
     if report is not None:
         contents[report] = render_report(result).encode()
     if figures is not None:

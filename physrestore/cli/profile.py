@@ -34,6 +34,8 @@ def show(path: File, as_json: JsonOption = False) -> None:
 
 def tell(profile: CameraProfile) -> None:
     """Print a profile as a table, with its notes."""
+    from noise_models.read_split import split_read_noise
+
     say(f"{profile.make} {profile.model}, CFA {profile.cfa}")
     header = (
         "ISO",
@@ -66,6 +68,11 @@ def tell(profile: CameraProfile) -> None:
                 )
             )
     say(table(rows, header))
+    for split in split_read_noise(profile.entries):
+        say(
+            f"segment {split.segment}: read noise {_cell(split.before)} e- before the gain, "
+            f"{_cell(split.behind_dn)} DN behind it (law met within {100 * split.misfit:.1f} %)"
+        )
     for remark in (*profile.notes, *(f"ISO {e.iso:g}: {text}" for e in profile.entries for text in e.notes)):
         say(f"note: {remark}")
 

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from noise_models.calibration.maps import read_maps
 from noise_models.cfa import Cfa
 from noise_models.frame import Shot
 from noise_models.rawfile import read_raw
@@ -293,7 +294,7 @@ def test_calibrate_from_files(tmp_path: Path) -> None:
 
     code, stdout, stderr = cli(
         "calibrate", "--darks", tmp_path / "darks", "--flats", tmp_path / "flats", "-o", tmp_path / "t.pnoise.json",
-        "--report", tmp_path / "t.html", "--figures", tmp_path / "figures",
+        "--report", tmp_path / "t.html", "--figures", tmp_path / "figures", "--maps", tmp_path / "t.npz",
     )  # fmt: skip
 
     assert code == 0, stderr
@@ -306,6 +307,8 @@ def test_calibrate_from_files(tmp_path: Path) -> None:
     assert page.count("data:image/png;base64,") >= 4
     assert "http" not in page  # self-contained
     assert (tmp_path / "figures" / "profile.csv").exists()
+    maps = read_maps(tmp_path / "t.npz", profile=read_profile(tmp_path / "t.pnoise.json"))  # the hash is checked
+    assert maps[800.0].defects.shape == SHAPE
 
 
 def test_path_lists_are_spread_only_for_their_options() -> None:
