@@ -1,6 +1,6 @@
 """One small class per physical term of the signal chain: how it is drawn, and which moments it declares.
 
-Order of the chain (docs/explanation/noise_model.md): light x PRNU -> shot noise -> read noise -> black level, dark
+Order of the chain (docs/noise_model.md): light x PRNU -> shot noise -> read noise -> black level, dark
 shading, DSNU -> row and column noise -> rounding -> clipping. All quantities in DN, stds unless called a variance.
 Temporal terms are drawn anew for each frame, fixed ones (`Prnu`, `Dsnu`, `DarkShading`, `HotSites`,
 `ReadNoise.pixel_std`) once per sensor. Numbers are drawn on the generator's device and follow the input's device and

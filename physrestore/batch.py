@@ -25,7 +25,7 @@ from physrestore.inputs import Job
 from physrestore.noise_choice import ChosenNoise, choose_noise
 from physrestore.output.publish import sweep
 from physrestore.pipeline import Method, restore
-from physrestore.results import OutputKind, preview_path, read_record, write_result
+from physrestore.results import OutputKind, preview_path, read_record, write_preview, write_result
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,10 @@ def _one(
     dry_run: bool,
     progress: Callable[[Job, float], None] | None,
 ) -> Outcome:
-    if not overwrite and os.path.lexists(job.target):
-        if _finished(job, settings):
-            return Outcome(job.source, job.target, Status.FINISHED, "already there with the same settings")
+    same = not overwrite and _made_before(job, settings)
+    if same and (not settings.preview or preview_path(job.target).exists()):
+        return Outcome(job.source, job.target, Status.FINISHED, "already there with the same settings")
+    if not overwrite and not same and os.path.lexists(job.target):
         # Told before the work, not after it; `publish` would refuse as well.
         raise OutputExists(
             job.target, "is there already, made from other data or settings. Replace it with --overwrite."
@@ -141,6 +142,9 @@ def _one(
         return outcome
     report = None if progress is None else (lambda share: progress(job, share))
     result = restore(frame, chosen.noise, method=settings.method, strength=settings.strength, progress=report)
+    if same:  # the same picture would come out again; only its preview was not asked for last time
+        write_preview(job.target, frame, result, protect=originals)
+        return replace(outcome, status=Status.RESTORED, message="added the preview", numbers=result.numbers)
     metadata = write_result(
         job.target,
         frame,
@@ -155,10 +159,8 @@ def _one(
     return replace(outcome, status=Status.RESTORED, numbers=result.numbers, notes=(*outcome.notes, *told))
 
 
-def _finished(job: Job, settings: Settings) -> bool:
-    """The result is there, whole, of these very source bytes and settings, with its preview if one is asked for."""
-    if settings.preview and not preview_path(job.target).exists():
-        return False
+def _made_before(job: Job, settings: Settings) -> bool:
+    """The picture is there, whole, of these very source bytes and settings."""
     record = read_record(job.target) if job.target.is_file() and job.source.is_file() else None
     if record is None or record.get("fingerprint") != settings.fingerprint:
         return False

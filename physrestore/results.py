@@ -86,7 +86,7 @@ def write_result(
     history = json.dumps(dict(record), sort_keys=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     if preview:
-        before_after_png(preview_path(target), frame, result.mosaic, overwrite=True, protect=protect)
+        write_preview(target, frame, result, protect=protect)
     about: _About = {
         "history": history,
         "metadata_from": frame.source.path,
@@ -121,6 +121,11 @@ def write_result(
                 arrays["rgb"] = result.rgb.numpy()
             write_npz(target, overwrite=overwrite, protect=protect, **arrays)
             return None
+
+
+def write_preview(target: Path, frame: RawFrame, result: Restoration, *, protect: Iterable[Path] = ()) -> None:
+    """Write the before/after PNG of a picture; one that a killed run left without its picture is replaced."""
+    before_after_png(preview_path(target), frame, result.mosaic, overwrite=True, protect=protect)
 
 
 def read_record(path: Path) -> dict[str, str | float] | None:

@@ -119,6 +119,20 @@ def test_other_settings_do_not_replace_a_result_unless_told(photos: Path, profil
     assert record["strength"] == 50.0
 
 
+def test_a_preview_can_be_added_later(photos: Path, profile_file: Path, tmp_path: Path) -> None:
+    arguments = ("restore", photos / "p0.dng", "-o", tmp_path / "out", "--profile", profile_file)
+    cli(*arguments)
+    picture = digests(tmp_path / "out")
+
+    code, stdout, _ = cli(*arguments, "--preview")
+
+    after = digests(tmp_path / "out")
+    assert code == 0
+    assert "added the preview" in stdout
+    assert picture.items() <= after.items()  # the picture itself is left alone
+    assert [path.name for path in after] == ["p0_restored.dng", "p0_restored_preview.png"]
+
+
 def test_dry_run_writes_nothing(photos: Path, profile_file: Path, tmp_path: Path) -> None:
     before = digests(tmp_path)
 
