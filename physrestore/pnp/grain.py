@@ -8,7 +8,7 @@ from torch import Tensor
 from noise_models.cfa import Cfa
 from noise_models.frame import tile_to
 from physrestore.demosaic import demosaic
-from physrestore.pnp.working_space import COLOURS
+from physrestore.working_space import COLOURS
 
 
 def put_back(

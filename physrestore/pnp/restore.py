@@ -36,7 +36,7 @@ from physrestore.errors import RestoreError
 from physrestore.pnp.defects import repair_defects
 from physrestore.pnp.grain import put_back
 from physrestore.pnp.joint import Measured, Pace, restore_jointly
-from physrestore.pnp.working_space import WorkingSpace
+from physrestore.working_space import WorkingSpace
 from physrestore.priors.base import Prior
 from physrestore.tiling import map_tiles, tiles
 

@@ -25,7 +25,7 @@ from physrestore.classic import denoise_classic
 from physrestore.demosaic import demosaic
 from physrestore.pnp import restore_pnp
 from physrestore.pnp.colour_prior import DemosaicPrior
-from physrestore.pnp.working_space import WorkingSpace
+from physrestore.working_space import WorkingSpace
 from physrestore.quality import psnr
 from tests.shared_data import data_folder
 

@@ -21,7 +21,7 @@ from physrestore.errors import RestoreError
 from physrestore.pnp import restore_pnp
 from physrestore.pnp.defects import repair_defects
 from physrestore.pnp.joint import Pace
-from physrestore.pnp.working_space import WorkingSpace
+from physrestore.working_space import WorkingSpace
 from physrestore.priors.base import PriorSpec
 from physrestore.quality import psnr
 
