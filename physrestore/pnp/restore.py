@@ -36,9 +36,9 @@ from physrestore.errors import RestoreError
 from physrestore.pnp.defects import repair_defects
 from physrestore.pnp.grain import put_back
 from physrestore.pnp.joint import Measured, Pace, restore_jointly
-from physrestore.working_space import WorkingSpace
 from physrestore.priors.base import Prior
 from physrestore.tiling import map_tiles, tiles
+from physrestore.working_space import WorkingSpace
 
 # Multiples of it are in phase with the array (2, 4 or 6) and with the coarsest patch grid of the cosine transform (8).
 ALIGN = 24

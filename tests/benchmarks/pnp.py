@@ -25,8 +25,8 @@ from physrestore.classic import denoise_classic
 from physrestore.demosaic import demosaic
 from physrestore.pnp import restore_pnp
 from physrestore.pnp.colour_prior import DemosaicPrior
-from physrestore.working_space import WorkingSpace
 from physrestore.quality import psnr
+from physrestore.working_space import WorkingSpace
 from tests.shared_data import data_folder
 
 PICTURES = ("01", "05", "08", "13", "19", "23")

@@ -21,9 +21,9 @@ from physrestore.errors import RestoreError
 from physrestore.pnp import restore_pnp
 from physrestore.pnp.defects import repair_defects
 from physrestore.pnp.joint import Pace
-from physrestore.working_space import WorkingSpace
 from physrestore.priors.base import PriorSpec
 from physrestore.quality import psnr
+from physrestore.working_space import WorkingSpace
 
 XTRANS = "".join(XTRANS_ROWS)
 QUAD = "".join(QUAD_BAYER_ROWS)
