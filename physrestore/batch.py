@@ -20,11 +20,13 @@ from noise_models.errors import NoiseModelError
 from noise_models.frame import RawFrame
 from noise_models.profile import CameraProfile
 from noise_models.rawfile import Decoder, read_raw
+from physrestore.confidence import Confidence
+from physrestore.contract import Options
 from physrestore.errors import OutputExists, PhysrestoreError
 from physrestore.inputs import Job
 from physrestore.noise_choice import ChosenNoise, choose_noise
 from physrestore.output.publish import sweep
-from physrestore.pipeline import Method, restore
+from physrestore.pipeline import Method, Restoration, restore
 from physrestore.results import OutputKind, preview_path, read_record, write_preview, write_result
 
 
@@ -33,7 +35,7 @@ class Settings:
     """Everything that decides what a result looks like; its fingerprint tells finished work from stale work."""
 
     method: Method = Method.CLASSIC
-    strength: float = 100.0
+    options: Options = field(default_factory=Options)
     output: OutputKind = OutputKind.CFA_DNG
     preview: bool = False
     profile: CameraProfile | None = None
@@ -45,8 +47,8 @@ class Settings:
     def fingerprint(self) -> str:
         """Hash of the settings and the version that decide the result's bytes."""
         profile = None if self.profile is None else self.profile.model_dump_json()
-        decisive = [physrestore.__version__, self.method, self.strength, self.output, profile]
-        return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:16]
+        decisive = [physrestore.__version__, self.method, self.options.identity, self.output, profile]
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Status(StrEnum):
@@ -71,6 +73,7 @@ class Outcome:
     trust: str = ""
     notes: tuple[str, ...] = ()
     numbers: dict[str, float] = field(default_factory=dict)
+    confidence: Confidence | None = None
 
     def as_json(self) -> dict[str, object]:
         """For ``--json``: plain types."""
@@ -141,22 +144,29 @@ def _one(
     if dry_run:
         return outcome
     report = None if progress is None else (lambda share: progress(job, share))
-    result = restore(frame, chosen.noise, method=settings.method, strength=settings.strength, progress=report)
+    result = restore(frame, chosen.noise, method=settings.method, options=settings.options, progress=report)
+    outcome = replace(
+        outcome,
+        status=Status.RESTORED,
+        numbers=result.numbers,
+        confidence=result.confidence,
+        notes=(*outcome.notes, *result.notes),
+    )
     if same:  # the same picture would come out again; only its preview was not asked for last time
         write_preview(job.target, frame, result, protect=originals)
-        return replace(outcome, status=Status.RESTORED, message="added the preview", numbers=result.numbers)
+        return replace(outcome, message="added the preview")
     metadata = write_result(
         job.target,
         frame,
         result,
         kind=settings.output,
-        record=_record(frame, chosen, settings),
+        record=_record(frame, chosen, settings, result),
         preview=settings.preview,
         overwrite=overwrite,
         protect=originals,
     )
     told = () if metadata is None or metadata.copied else (metadata.detail,)
-    return replace(outcome, status=Status.RESTORED, numbers=result.numbers, notes=(*outcome.notes, *told))
+    return replace(outcome, notes=(*outcome.notes, *told))
 
 
 def _made_before(job: Job, settings: Settings) -> bool:
@@ -168,7 +178,10 @@ def _made_before(job: Job, settings: Settings) -> bool:
         return record.get("source_sha256") == hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _record(frame: RawFrame, chosen: ChosenNoise, settings: Settings) -> dict[str, str | float]:
+def _record(
+    frame: RawFrame, chosen: ChosenNoise, settings: Settings, result: Restoration
+) -> dict[str, str | float | bool | None]:
+    confidence = {} if result.confidence is None else {"confidence": str(result.confidence), **vars(result.confidence)}
     return {
         "tool": "physrestore",
         "version": physrestore.__version__,
@@ -176,7 +189,8 @@ def _record(frame: RawFrame, chosen: ChosenNoise, settings: Settings) -> dict[st
         "source": "" if frame.source.path is None else frame.source.path.name,
         "source_sha256": frame.source.sha256,
         "method": settings.method.value,
-        "strength": settings.strength,
+        **settings.options.identity,
         "noise": chosen.origin,
         "trust": chosen.trust,
+        **confidence,
     }

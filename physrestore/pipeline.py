@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -15,41 +15,34 @@ from torch import Tensor
 from noise_models.frame import RawFrame, tile_to
 from noise_models.sensor import SensorNoise
 from physrestore.classic import denoise_classic
+from physrestore.confidence import Confidence
+from physrestore.contract import WORDS, Made, Options, Progress, refuse_beyond
 
 
 class Method(StrEnum):
-    """Ways to restore. Each is one module; this is the one table of them."""
+    """Ways to restore. Each is one module; `_METHODS` is the one table of them."""
 
     CLASSIC = "classic"  # variance stabilisation and a transform denoiser, mosaic to mosaic
     PNP = "pnp"  # plug-and-play: joint demosaicking and denoising with a prior; every colour filter array
 
 
-Progress = Callable[[float], None]
-_Made = tuple[NDArray[np.uint16], Tensor | None, tuple[tuple[float, float], ...] | None, dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Restoration:
-    """A restored frame.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Restoration(Made):
+    """A restored frame; what the method made, and how.
 
     Attributes:
-        mosaic: (H, W) uint16 [DN], same pedestal, levels and CFA as the source.
-        rgb: (3, H, W) linear camera RGB, black at 0, white at 1, where the method demosaics; else None.
-        noise_profile: Noise that remains in ``mosaic``, (S, O) per colour plane R, G, B (one pair for a monochrome
-            sensor); None: not known.
         method: Which method made it.
         strength: 0..100, as asked.
+        scale: Pixels of ``rgb`` per site of the sensor along a line.
+        confidence: ``uncertainty`` in one number; None without it.
         seconds: Wall time of the restoration without reading and writing.
-        numbers: What was done, by name: counts, stds [DN], factors.
     """
 
-    mosaic: NDArray[np.uint16]
-    rgb: Tensor | None
-    noise_profile: tuple[tuple[float, float], ...] | None
     method: Method
     strength: float
+    scale: int = 1
+    confidence: Confidence | None = None
     seconds: float
-    numbers: dict[str, float]
 
 
 def restore(
@@ -57,8 +50,9 @@ def restore(
     noise: SensorNoise,
     *,
     method: Method = Method.CLASSIC,
-    strength: float = 100.0,
-    progress: Callable[[float], None] | None = None,
+    strength: float | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
 ) -> Restoration:
     """Remove the noise that ``noise`` describes from ``frame``.
 
@@ -66,43 +60,61 @@ def restore(
         frame: What the camera recorded.
         noise: Its noise at this ISO (`noise_choice.choose_noise` finds it).
         method: How.
-        strength: 0 returns the mosaic bit-identical, 100 removes all that is recognised as noise.
+        strength: 0 returns the mosaic bit-identical, 100 removes all that is recognised as noise; None: that of
+            ``options``.
+        options: What else is asked for; None: nothing.
         progress: Called with the share done, 0..1.
 
     Raises:
         ValueError: strength outside 0..100.
         ProfileError: the noise does not describe this colour filter array.
-        RestoreError: the method cannot work on this kind of frame.
+        RestoreError: the method cannot work on this kind of frame, or does not know an option.
     """
-    if not 0.0 <= strength <= 100.0:
-        raise ValueError(f"strength is 0..100, not {strength}.")
+    options = options or Options()
+    if strength is not None:
+        options = replace(options, strength=strength)
+    refuse_beyond(options, method=method.value, knows={name.value: way.knows for name, way in _METHODS.items()})
     start = time.perf_counter()
-    mosaic, rgb, remaining, numbers = _METHODS[method](frame, noise, strength, progress)
+    made = _METHODS[method].make(frame, noise, options, progress)
+    span = float(np.mean(frame.white_level - frame.black_level))
     return Restoration(
-        mosaic=mosaic,
-        rgb=rgb,
-        noise_profile=remaining,
+        **vars(made),
         method=method,
-        strength=strength,
+        strength=options.strength,
+        scale=options.scale,
+        confidence=None if made.uncertainty is None else Confidence.of(made.uncertainty, span_dn=span),
         seconds=time.perf_counter() - start,
-        numbers=numbers,
     )
 
 
-def _classic(frame: RawFrame, noise: SensorNoise, strength: float, progress: Progress | None) -> _Made:
-    result = denoise_classic(frame, noise, strength=strength, progress=progress)
-    return result.mosaic, None, result.noise_profile, result.numbers
+@dataclass(frozen=True)
+class _Way:
+    """A method: what it does, and which options beyond strength and seed (names in `contract.WORDS`) it knows."""
+
+    make: Callable[[RawFrame, SensorNoise, Options, Progress | None], Made]
+    knows: frozenset[str]
+
+    def __post_init__(self) -> None:
+        assert self.knows <= WORDS.keys()
 
 
-def _pnp(frame: RawFrame, noise: SensorNoise, strength: float, progress: Progress | None) -> _Made:
+def _classic(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
+    result = denoise_classic(frame, noise, strength=options.strength, progress=progress)
+    return Made(mosaic=result.mosaic, noise_profile=result.noise_profile, numbers=result.numbers)
+
+
+def _pnp(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
     # Here, because it imports deepinv, which costs a second that `classic` shall not pay.
     from physrestore.pnp import restore_pnp
 
-    result = restore_pnp(frame, noise, strength=strength, progress=progress)
-    return sampled(result.rgb, frame), result.rgb, None, result.numbers
+    result = restore_pnp(frame, noise, prior=options.prior, strength=options.strength, progress=progress)
+    return Made(mosaic=sampled(result.rgb, frame), rgb=result.rgb, numbers=result.numbers)
 
 
-_METHODS = {Method.CLASSIC: _classic, Method.PNP: _pnp}
+_METHODS = {
+    Method.CLASSIC: _Way(_classic, knows=frozenset()),
+    Method.PNP: _Way(_pnp, knows=frozenset({"prior"})),
+}
 
 
 def sampled(rgb: Tensor, frame: RawFrame) -> NDArray[np.uint16]:

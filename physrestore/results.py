@@ -57,7 +57,7 @@ def write_result(
     result: Restoration,
     *,
     kind: OutputKind,
-    record: Mapping[str, str | float],
+    record: Mapping[str, str | float | bool | None],
     preview: bool = False,
     overwrite: bool = False,
     protect: Iterable[Path] = (),
@@ -128,7 +128,7 @@ def write_preview(target: Path, frame: RawFrame, result: Restoration, *, protect
     before_after_png(preview_path(target), frame, result.mosaic, overwrite=True, protect=protect)
 
 
-def read_record(path: Path) -> dict[str, str | float] | None:
+def read_record(path: Path) -> dict[str, Any] | None:
     """The record inside a result of ours; None for any other file."""
     history = read_history(path)
     try:

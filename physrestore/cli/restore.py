@@ -51,6 +51,7 @@ def restore(
     A second run skips what is finished. One bad file costs one file.
     """
     from physrestore import batch
+    from physrestore.contract import Options
     from physrestore.inputs import collect, plan
     from physrestore.pipeline import Method
     from physrestore.results import OutputKind
@@ -59,7 +60,7 @@ def restore(
     with errors_as_exit():
         settings = batch.Settings(
             method=Method(method),
-            strength=strength,
+            options=Options(strength=strength),
             output=kind,
             preview=preview,
             profile=_given_profile(profile),
@@ -120,7 +121,7 @@ def _finish(outcomes: list[Outcome], settings: Settings, as_json: bool) -> Exit:
             {
                 "command": "restore",
                 "exit_code": int(code),
-                "settings": {"method": settings.method, "strength": settings.strength, "output": settings.output},
+                "settings": {"method": settings.method, "output": settings.output, **settings.options.identity},
                 "files": [outcome.as_json() for outcome in outcomes],
             }
         )
