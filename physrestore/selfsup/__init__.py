@@ -1,0 +1,1 @@
+"""Restoration without clean images: blind spots with a calibrated likelihood, losses, adaptation, distillation."""
