@@ -6,6 +6,8 @@
     ├── RestoreError          a restoration that cannot be done as asked
     ├── PriorError            a prior that cannot be used as asked
     │   └── NoiseOutOfRange   a noise level that the prior was not made for
+    ├── TrainingError         a training that cannot be started or resumed as asked
+    ├── WeightsError          a file of weights that is damaged, unknown, or not for the task
     ├── MissingPackage        an optional package is not installed; the message has the line that installs it
     ├── UnwritableImage       pixels or tags that the chosen format cannot hold
     └── OutputError           a file that was not written (``path`` and ``reason`` say which and why)
@@ -35,6 +37,14 @@ class PriorError(PhysrestoreError, ValueError):
 
 class NoiseOutOfRange(PriorError):
     """A noise level that the prior was not made for."""
+
+
+class TrainingError(PhysrestoreError, ValueError):
+    """A training that cannot be started or resumed as asked."""
+
+
+class WeightsError(PhysrestoreError, ValueError):
+    """A file of weights that is damaged, unknown, or not for the task."""
 
 
 class MissingPackage(PhysrestoreError, ImportError):

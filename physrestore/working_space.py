@@ -21,7 +21,7 @@ from torch import Tensor
 from noise_models.cfa import Cfa
 from noise_models.frame import RawFrame, tile_to
 from noise_models.sensor import AffineVariance, SensorNoise
-from noise_models.stabilise import Anscombe
+from noise_models.stabilise import ANSCOMBE_OFFSET, Anscombe
 
 COLOURS = "RGB"
 # White-balance gains of daylight to candles stay below 4 for green against either colour.
@@ -81,6 +81,44 @@ class WorkingSpace:
         """
         gain, dark = (values.reshape(3, 1, 1) for values in (self.gain, self.dark_noise))
         return Anscombe(gain, dark).inverse(v / self.scale)
+
+
+def one_hot(cfa: Cfa, height: int, width: int) -> Tensor:
+    """Which colour every site of a mosaic measures, (1, 3, H, W) float32: 1 for the measured one of R, G, B."""
+    index = tile_to(_colour_of_site(cfa), height, width)
+    return torch.stack([(index == k).float() for k in range(len(COLOURS))])[None]
+
+
+def working_value(light: Tensor, law: tuple[Tensor, Tensor, Tensor], colours: Tensor | None = None) -> Tensor:
+    """v of light, batched: of a colour picture, or of mosaics.
+
+    For noise-free light this is the value whose inverse `working_light` is: a network that learns to give it needs no
+    correction for the mean of a root.
+
+    Args:
+        light: (B, 3, H, W), or mosaics (B, 1, H, W); linear, white is 1.
+        law: a and b of the variance ``a x + b``, and the white-balance gains, each (B, 3).
+        colours: For mosaics: `one_hot` of their sites.
+    """
+    a, b, balance = (_of_sites(values, colours) for values in law)
+    return (balance * (light + ANSCOMBE_OFFSET * a + b / a).clamp(min=0.0)).sqrt()
+
+
+def working_light(v: Tensor, law: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Light of noise-free values (B, 3, H, W): the algebraic inverse of `working_value`; may be slightly negative."""
+    a, b, balance = (_of_sites(values, None) for values in law)
+    return v * v.abs() / balance - ANSCOMBE_OFFSET * a - b / a
+
+
+def working_noise(a: Tensor, balance: Tensor) -> Tensor:
+    """Std of the noise of every colour, (B, 3, 1, 1), of a and the white-balance gains, (B, 3)."""
+    return 0.5 * (balance * a).sqrt()[..., None, None]
+
+
+def _of_sites(values: Tensor, colours: Tensor | None) -> Tensor:
+    """(B, 3) over the channels of colour pictures (B, 3, 1, 1), or the sites of mosaics (B, 1, H, W)."""
+    per_colour = values[..., None, None]
+    return per_colour if colours is None else (per_colour * colours).sum(1, keepdim=True)
 
 
 def _colour_of_site(cfa: Cfa) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,6 +58,10 @@ class SiteFidelity(DataFidelity, ABC):  # type: ignore[misc]  # deepinv has no t
     def hessian(self, u: Tensor, y: Tensor) -> Tensor:
         """The second derivative itself, not negative; the derivative of the prox needs it. Here: `curvature`."""
         return self.curvature(u, y)
+
+    def slope_and_curvature(self, u: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Both; for subclasses that compute them together."""
+        return self.slope(u, y), self.curvature(u, y)
 
     def distance(self, u: Tensor, y: Tensor) -> Tensor:
         """The sum of phi for every image, (B,)."""
@@ -111,21 +116,20 @@ class SiteFidelity(DataFidelity, ABC):  # type: ignore[misc]  # deepinv has no t
         return solution + (step - step.detach())
 
     def _minimise(self, operator: LinearOperator, z: Tensor, y: Tensor, rho: Tensor) -> Tensor:
-        tol, x = OUTER_SLACK * TOLERANCE[z.dtype], z
+        tol, x, objective = OUTER_SLACK * TOLERANCE[z.dtype], z, self._objective(operator, z, y, rho)
         for _ in range(MAX_STEPS):
             u = operator.A(x)
-            slope = self.slope(u, y)
+            slope, curvature = self.slope_and_curvature(u, y)
             pull = operator.A_adjoint(slope)
             error = image_norm(pull + rho * (x - z))
             size = image_norm(pull) + image_norm(rho * x) + image_norm(rho * z)
             open_ = error > tol * size
             if not bool(open_.any()):
                 return x
-            curvature = self.curvature(u, y)
             used = curvature > 0
             target = torch.where(used, u - slope / torch.where(used, curvature, 1.0), 0.0)
             proposal = operator.prox_weighted(z, target, curvature, 1.0 / rho)
-            x = self._descend(operator, x, torch.where(open_, proposal - x, 0.0), z, y, rho)
+            x = _descend(objective, x, torch.where(open_, proposal - x, 0.0))
         worst = float((error / size).max())
         warnings.warn(
             f"The prox of {type(self).__name__} is not solved after {MAX_STEPS} steps: relative residual {worst:.1e}, "
@@ -135,19 +139,35 @@ class SiteFidelity(DataFidelity, ABC):  # type: ignore[misc]  # deepinv has no t
         )
         return x
 
-    def _descend(self, operator: LinearOperator, x: Tensor, step: Tensor, z: Tensor, y: Tensor, rho: Tensor) -> Tensor:
-        """``x + t step`` with the largest t of 1, 1/2, 1/4, ... that does not raise the objective of an image."""
+    def _objective(self, operator: LinearOperator, z: Tensor, y: Tensor, rho: Tensor) -> Callable[[Tensor], Tensor]:
+        """What the prox minimises, as one number per image, (B, 1, 1, 1).
+
+        Where ``A^T W A`` is diagonal for every W, no two values of the image share a measurement: then one number per
+        value, of the shape of the image, so that every value's step has its own length.
+        """
+        gain = operator.A(torch.ones_like(z))
+        separable = operator.gram_diagonal(torch.ones_like(gain), gain) is not None
 
         def objective(v: Tensor) -> Tensor:
-            quadratic = 0.5 * (rho * (v - z).square()).flatten(1).sum(dim=1)
-            return (self.distance(operator.A(v), y) + quadratic)[:, None, None, None]
+            quadratic, u = 0.5 * rho * (v - z).square(), operator.A(v)
+            if not separable:
+                whole = quadratic.flatten(1).sum(dim=1) + self.distance(u, y)
+                return whole[:, None, None, None]
+            # A row holds one number, the gain; dead sites have none and no say.
+            data = torch.where(gain != 0, self.penalty(u, y) / torch.where(gain != 0, gain, 1.0), 0.0)
+            return quadratic + operator.A_adjoint(data)
 
-        now = objective(x)
-        slack = torch.finfo(x.dtype).eps * now.abs() * 4.0
-        t = torch.ones_like(now)
-        for _ in range(MAX_HALVINGS):
-            worse = ~(objective(x + t * step) <= now + slack)
-            if not bool(worse.any()):
-                break
-            t = torch.where(worse, 0.5 * t, t)
-        return x + t * step
+        return objective
+
+
+def _descend(objective: Callable[[Tensor], Tensor], x: Tensor, step: Tensor) -> Tensor:
+    """``x + t step`` with the largest t of 1, 1/2, 1/4, ... that does not raise the objective, number by number."""
+    now = objective(x)
+    slack = torch.finfo(x.dtype).eps * now.abs() * 4.0
+    t = torch.ones_like(now)
+    for _ in range(MAX_HALVINGS):
+        worse = ~(objective(x + t * step) <= now + slack)
+        if not bool(worse.any()):
+            break
+        t = torch.where(worse, 0.5 * t, t)
+    return x + t * step

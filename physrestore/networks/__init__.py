@@ -1,0 +1,1 @@
+"""Networks, one architecture a file: a frozen configuration of plain numbers, and a module made of it."""
