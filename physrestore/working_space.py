@@ -90,7 +90,7 @@ def one_hot(cfa: Cfa, height: int, width: int) -> Tensor:
 
 
 def working_value(light: Tensor, law: tuple[Tensor, Tensor, Tensor], colours: Tensor | None = None) -> Tensor:
-    """v of light, batched: of a colour picture, or of mosaics.
+    """V of light, batched: of a colour picture, or of mosaics.
 
     For noise-free light this is the value whose inverse `working_light` is: a network that learns to give it needs no
     correction for the mean of a root.

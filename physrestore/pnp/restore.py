@@ -24,21 +24,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from noise_models.errors import ProfileError
-from noise_models.frame import RawFrame, tile_to
+from noise_models.frame import RawFrame
 from noise_models.sensor import SensorNoise
-from physrestore.classic.lines import row_offsets
 from physrestore.errors import RestoreError
-from physrestore.pnp.defects import repair_defects
 from physrestore.pnp.grain import put_back
 from physrestore.pnp.joint import Measured, Pace, restore_jointly
+from physrestore.pnp.prepare import prepare
 from physrestore.priors.base import Prior
 from physrestore.tiling import map_tiles, tiles
-from physrestore.working_space import WorkingSpace
 
 # Multiples of it are in phase with the array (2, 4 or 6) and with the coarsest patch grid of the cosine transform (8).
 ALIGN = 24
@@ -64,19 +60,6 @@ class PnpResult:
     rgb: Tensor
     numbers: dict[str, float]
     seconds: float
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """The whole frame before the solve: (4, H, W) of values in the working space, known, clipped, linear source."""
-
-    planes: Tensor
-    space: WorkingSpace
-    row_noise_removed_dn: float
-
-    @property
-    def defects(self) -> int:
-        return int((self.planes[1] == 0).sum())
 
 
 def restore_pnp(
@@ -108,7 +91,7 @@ def restore_pnp(
     begin = time.perf_counter()
     _check(frame, noise, strength)
     share = strength / 100.0
-    ready = _prepare(frame, noise, share=share)
+    ready = prepare(frame, noise, share=share)
     report = _Progress(progress, frame, tile=tile)
     space = ready.space
 
@@ -169,28 +152,3 @@ def _check(frame: RawFrame, noise: SensorNoise, strength: float) -> None:
             f"This profile describes planes {', '.join(noise.planes)}; the frame has "
             f"{', '.join(frame.cfa.plane_names)}. Calibrate this camera itself."
         )
-
-
-def _prepare(frame: RawFrame, noise: SensorNoise, *, share: float) -> _Prepared:
-    """Rows, working space, defects; a strength of 0 changes no measured value."""
-    space = WorkingSpace.of_frame(frame, noise)
-    source = frame.linear()[0, 0]
-    signal = source
-    offsets = row_offsets(frame, noise) if share > 0 else None
-    removed = 0.0
-    if offsets is not None:
-        span = tile_to(torch.from_numpy(frame.white_level - frame.black_level).float(), *frame.shape)
-        signal = source - torch.from_numpy(offsets).float()[:, None] / span
-        removed = share * float(np.std(offsets))
-    stabilised = space.stabilise(signal, frame.cfa)
-    known = torch.ones_like(source)
-    clipped = frame.clipped()[0, 0].float()
-    if share > 0:
-        repair = repair_defects(stabilised, frame.cfa)
-        stabilised = repair.mosaic
-        known[repair.defective] = 0.0
-        clipped[repair.defective] = 0.0
-    values = space.balanced(stabilised, frame.cfa)
-    if not bool(torch.isfinite(values).all()):
-        raise RestoreError("The mosaic is not finite after stabilisation, which no 16-bit input may cause: report it.")
-    return _Prepared(torch.stack([values, known, clipped, source]), space, removed)
