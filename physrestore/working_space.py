@@ -74,6 +74,14 @@ class WorkingSpace:
         """Mosaic (H, W) with noise of variance 1 to this space."""
         return stabilised * tile_to(self.scale.flatten()[_colour_of_site(cfa)], *stabilised.shape)
 
+    def light(self, v: Tensor) -> Tensor:
+        """Values (3, H, W) that a network took for noise-free to camera RGB: the algebraic inverse; see `linear`.
+
+        `linear` suits denoisers that average noisy values, this one those that were trained to give the value of the
+        noise-free light (`working_value`).
+        """
+        return working_light(v[None], (self.gain[None], self.dark_noise[None] ** 2, self.balance[None]))[0]
+
     def linear(self, v: Tensor) -> Tensor:
         """Noise-free values (3, H, W) of this space back to camera RGB, without bias.
 

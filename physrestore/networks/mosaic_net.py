@@ -11,6 +11,11 @@ from torch.nn import functional as F
 from physrestore.networks.unet import UNet
 
 
+# Bilinear interpolation where one site in four (two) is measured; a measured site itself is kept outside the kernel.
+_QUINCUNX_OF_FOUR = ((0.25, 0.5, 0.25), (0.5, 0.0, 0.5), (0.25, 0.5, 0.25))
+_QUINCUNX_OF_TWO = ((0.0, 0.25, 0.0), (0.25, 0.0, 0.25), (0.0, 0.25, 0.0))
+
+
 @dataclass(frozen=True)
 class MosaicNetConfig:
     """Size of a `MosaicNet`.
@@ -18,12 +23,12 @@ class MosaicNetConfig:
     Attributes:
         channels: Of every level of the trunk, the finest first.
         blocks: Residual blocks a level, on each way.
-        unshuffle: 2: the trunk works on 2x2 quads at half resolution; 1: at full resolution.
+        unshuffle: 1: the finest level of the trunk works on sites, so that one filter serves all phases; 2: on quads.
     """
 
-    channels: tuple[int, ...] = (32, 48, 64)
+    channels: tuple[int, ...] = (12, 32, 48, 64)
     blocks: int = 1
-    unshuffle: int = 2
+    unshuffle: int = 1
 
 
 class MosaicNet(nn.Module):
@@ -45,8 +50,16 @@ class MosaicNet(nn.Module):
         self.trunk = UNet(6 * area, 3 * area, channels=config.channels, blocks=config.blocks)
         # The linear part of interpolation, which the trunk then corrects.
         self.interpolation = nn.Conv2d(3 * area, 3 * area, 5, padding=2, bias=False)
-        nn.init.zeros_(self.interpolation.weight)
+        self._start_bilinear()
         nn.init.normal_(self.trunk.tail.weight, std=1e-3)
+
+    @torch.no_grad()
+    def _start_bilinear(self) -> None:
+        """At full resolution, begin as bilinear interpolation of a Bayer mosaic, whatever its phase."""
+        nn.init.zeros_(self.interpolation.weight)
+        if self.config.unshuffle == 1:
+            for colour, kernel in enumerate((_QUINCUNX_OF_FOUR, _QUINCUNX_OF_TWO, _QUINCUNX_OF_FOUR)):
+                self.interpolation.weight[colour, colour, 1:4, 1:4] = torch.tensor(kernel)
 
     @property
     def multiple(self) -> int:

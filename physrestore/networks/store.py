@@ -1,5 +1,6 @@
-"""Weights in files: safetensors with the architecture and its configuration beside the numbers, so that a file is
-enough to have the network back. No code is stored, and none is run from a file.
+"""Weights in files: safetensors with the architecture and its configuration beside the numbers.
+
+A file is enough to have the network back. No code is stored, and none is run from a file.
 """
 
 from __future__ import annotations
@@ -103,12 +104,13 @@ def _build(path: Path, name: str, config: str) -> nn.Module:
     try:
         values = json.loads(config)
         known = {f.name for f in fields(kind)}
-        if not isinstance(values, dict) or set(values) - known:
-            raise ValueError(f"known are {', '.join(sorted(known))}")
-        plain = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        unknown = sorted(set(values) - known)
+        plain = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items() if key in known}
         network: nn.Module = getattr(module, name)(kind(**plain))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"The configuration {config} in {path} is none of {name}: {error}.") from error
+    if unknown:
+        raise WeightsError(f"The configuration in {path} has {', '.join(unknown)}, which {name} does not know.")
     return network
 
 

@@ -10,6 +10,7 @@ Source: Mohan et al., ICLR 2020 (no biases); Zhang et al., IEEE TPAMI 44(10), 20
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -79,4 +80,4 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 def _pairs(channels: Sequence[int]) -> list[tuple[int, int]]:
-    return list(zip(channels[:-1], channels[1:], strict=True))
+    return list(pairwise(channels))

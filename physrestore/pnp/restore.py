@@ -89,7 +89,7 @@ def restore_pnp(
         ProfileError: the noise describes other planes, or its gain is unknown.
     """
     begin = time.perf_counter()
-    _check(frame, noise, strength)
+    check_frame(frame, noise, strength)
     share = strength / 100.0
     ready = prepare(frame, noise, share=share)
     report = _Progress(progress, frame, tile=tile)
@@ -140,7 +140,7 @@ class _Progress:
         self._report(1.0)
 
 
-def _check(frame: RawFrame, noise: SensorNoise, strength: float) -> None:
+def check_frame(frame: RawFrame, noise: SensorNoise, strength: float) -> None:
     if not 0.0 <= strength <= 100.0:
         raise ValueError(f"strength is 0..100, not {strength}.")
     if frame.cfa.is_mono:

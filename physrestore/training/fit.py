@@ -21,7 +21,7 @@ from physrestore.training.workers import Worker
 
 
 class Task(Protocol):
-    """What is learned: a network, its data and its loss. A frozen dataclass, whose ``repr`` says all that decides it."""
+    """What is learned: network, data and loss. A frozen dataclass, whose ``repr`` says all that decides it."""
 
     def build(self) -> nn.Module:
         """The network at its start; its initial weights follow torch's global seed, which `fit` sets for the call."""

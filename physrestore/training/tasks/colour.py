@@ -33,11 +33,11 @@ class ColourTask:
     """
 
     pictures: Pictures = field(repr=False)
-    network: ColourNetConfig = ColourNetConfig()
+    network: ColourNetConfig = field(default_factory=ColourNetConfig)
     sigma: tuple[float, float] = (0.002, 0.3)
     side: int = 128
     count: int = 16
-    unprocessing: Unprocessing = Unprocessing(exposure=(0.1, 1.3))
+    unprocessing: Unprocessing = field(default_factory=lambda: Unprocessing(exposure=(0.1, 1.3)))
 
     def build(self) -> nn.Module:
         """The network."""

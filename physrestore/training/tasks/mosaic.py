@@ -47,12 +47,12 @@ class MosaicTask:
     """
 
     pictures: Pictures = field(repr=False)
-    network: MosaicNetConfig = MosaicNetConfig()
+    network: MosaicNetConfig = field(default_factory=MosaicNetConfig)
     side: int = 128
     count: int = 16
     noise: Literal["calibrated", "gaussian"] = "calibrated"
     fixed: NoiseLaw | None = field(default=None, repr=False)
-    unprocessing: Unprocessing = Unprocessing()
+    unprocessing: Unprocessing = field(default_factory=Unprocessing)
 
     def build(self) -> nn.Module:
         """The network."""
