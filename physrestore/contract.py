@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from noise_models.frame import RawFrame
 from physrestore.errors import RestoreError
@@ -27,6 +27,7 @@ SCALES = (1, 2)
 # How the command line calls what a method may be asked for; errors use these words.
 WORDS = {
     "prior": "--prior",
+    "network": "--prior",
     "blur": "--deblur",
     "scale": "--scale",
     "burst": "--burst",
@@ -45,6 +46,8 @@ class Options:
         prior: A denoiser; None: the method's own.
         prior_name: What records call the prior, with a digest of its weights where it has any: it tells finished work
             from stale. "": the name of its class.
+        network: Weights for a one-pass method, e.g. adapted to one's own photos; None: the shipped ones.
+        network_name: As ``prior_name``, of the network.
         blur: Kernel of the blur to undo, (h, w) with a sum of one; "estimate": measured from the picture; None: none.
         scale: Result pixels per sensor site along a line, 1 or 2.
         burst: Further frames of the same scene, to be restored together with the first.
@@ -60,6 +63,8 @@ class Options:
     strength: float = 100.0
     prior: Prior | None = None
     prior_name: str = ""
+    network: nn.Module | None = None
+    network_name: str = ""
     blur: Tensor | Literal["estimate"] | None = None
     scale: int = 1
     burst: tuple[RawFrame, ...] = ()
@@ -86,6 +91,7 @@ class Options:
         """Names in `WORDS` of what goes beyond every method's duty. A device of "auto" or "cpu" asks for nothing."""
         wanted = {
             "prior": self.prior is not None,
+            "network": self.network is not None,
             "blur": self.blur is not None,
             "scale": self.scale != 1,
             "burst": bool(self.burst),
@@ -126,6 +132,7 @@ class Options:
         return {
             "strength": self.strength,
             "prior": name or None,
+            "network": self.network_name or None,
             "blur": blur,
             "scale": self.scale,
             "burst": "+".join(_digest_of_frame(frame) for frame in self.burst) or None,
@@ -180,7 +187,7 @@ def refuse_beyond(options: Options, *, method: str, knows: dict[str, frozenset[s
     able = [name for name, known in knows.items() if options.asked <= known]
     advice = f"Use --method {' or '.join(able)}." if able else "No method knows all that is asked: ask for less."
     raise RestoreError(
-        f"The method {method!r} does not know {', '.join(sorted(WORDS[name] for name in beyond))}. {advice}"
+        f"The method {method!r} does not know {', '.join(sorted({WORDS[name] for name in beyond}))}. {advice}"
     )
 
 

@@ -22,6 +22,7 @@ from physrestore.contract import WORDS, Made, Options, Progress, refuse_beyond
 class Method(StrEnum):
     """Ways to restore. Each is one module; `_METHODS` is the one table of them."""
 
+    FAST = "fast"  # one pass of a small trained network that is told the calibrated noise
     CLASSIC = "classic"  # variance stabilisation and a transform denoiser, mosaic to mosaic
     PNP = "pnp"  # plug-and-play: joint demosaicking and denoising with a prior; every colour filter array
 
@@ -98,6 +99,26 @@ class _Way:
         assert self.knows <= WORDS.keys()
 
 
+def _fast(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
+    from physrestore.fast import default_network, restore_fast
+
+    result = restore_fast(
+        frame,
+        noise,
+        network=options.network or default_network(),
+        strength=options.strength,
+        device=options.torch_device,
+        progress=progress,
+    )
+    return Made(
+        mosaic=sampled(result.rgb, frame),
+        rgb=result.rgb,
+        noise_profile=result.noise_profile,
+        numbers=result.numbers,
+        notes=result.notes,
+    )
+
+
 def _classic(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
     result = denoise_classic(frame, noise, strength=options.strength, progress=progress)
     return Made(mosaic=result.mosaic, noise_profile=result.noise_profile, numbers=result.numbers)
@@ -112,6 +133,7 @@ def _pnp(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progre
 
 
 _METHODS = {
+    Method.FAST: _Way(_fast, knows=frozenset({"network", "device"})),
     Method.CLASSIC: _Way(_classic, knows=frozenset()),
     Method.PNP: _Way(_pnp, knows=frozenset({"prior"})),
 }
