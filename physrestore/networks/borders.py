@@ -71,7 +71,7 @@ def level_in_blocks(sigma: Tensor, size: tuple[int, int], block: int) -> Tensor:
         block: Side of the blocks; sides that are no multiple are mirrored.
 
     Returns:
-        (B or 1, 1, ceil(H / block), ceil(W / block)), or (B or 1, 1, 1, 1) where the level does not vary in the picture.
+        (B or 1, 1, ceil(H / block), ceil(W / block)), or (B or 1, 1, 1, 1) if the level does not vary inside a picture.
     """
     sigma = sigma.reshape(*[1] * (4 - sigma.dim()), *sigma.shape)
     if sigma.shape[-2:] == (1, 1):

@@ -22,10 +22,13 @@ from physrestore.networks.borders import level_in_blocks, pad_to_multiple, requi
 from physrestore.networks.dncnn import INITIAL_SEED
 from physrestore.networks.shrinkage import largest_eigenvalue, lista_step
 
-# Thresholds of an untrained network: a constant for pictures in 0..1, and as much again per unit of noise (the paper's).
+# Thresholds of an untrained network (the paper's): a constant for pictures in 0..1, as much again per unit of noise.
 INITIAL_THRESHOLD = 0.01
-# Side of the picture on which the untrained dictionary's norm is measured: wider than any filter, small enough to be quick.
-NORM_SIDE = 64
+# The same without the constant: about the std that noise of 1 has in the codes of such a dictionary.
+INITIAL_FACTOR = 0.3
+# Side of the picture on which the untrained dictionary's norm is measured: wider than any filter, small enough to be
+# quick.
+NORM_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,10 @@ class CDLNet(nn.Module):
 
     @property
     def halo(self) -> int:
-        """Pixels from which an output value can depend on the input, beside the mean (see `forward`)."""
+        """Pixels from which an output value can depend on the input, beside the mean (see `forward`); whole blocks."""
         # Once to the first codes, there and back in every further unfolding, and back to the picture.
-        return 2 * self.config.unfoldings * (self.config.kernel // 2)
+        reach = 2 * self.config.unfoldings * (self.config.kernel // 2)
+        return reach + -reach % self.config.stride
 
     @torch.no_grad()
     def reset(self, generator: torch.Generator) -> None:
@@ -104,7 +108,7 @@ class CDLNet(nn.Module):
         filters /= largest_eigenvalue(normal, start) ** 0.5
         self.analysis.copy_(filters.expand_as(self.analysis))
         self.synthesis.copy_(filters.expand_as(self.synthesis))
-        self.threshold.fill_(INITIAL_THRESHOLD)
+        self.threshold.fill_(INITIAL_THRESHOLD if config.constant_thresholds else INITIAL_FACTOR)
         self.project()
 
     @torch.no_grad()

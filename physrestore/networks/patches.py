@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -62,6 +61,7 @@ def average_patches(patches: Tensor, weights: Tensor, size: tuple[int, int]) -> 
     Returns:
         (B, 1, H, W).
 
+    >>> import torch
     >>> x = torch.arange(20.0).reshape(1, 1, 4, 5)
     >>> bool(torch.allclose(average_patches(take_patches(x, 3), torch.rand(3, 3) + 0.1, (4, 5)), x))
     True

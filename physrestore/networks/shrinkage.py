@@ -9,7 +9,7 @@ from torch import Tensor
 
 # Power iterations for the largest eigenvalue: what decides is the gap to the second, and an estimate that is a few per
 # cent low only makes the first step of an untrained network that much longer.
-POWER_ITERATIONS = 100
+POWER_ITERATIONS = 30
 
 
 def soft_threshold(x: Tensor, threshold: Tensor) -> Tensor:

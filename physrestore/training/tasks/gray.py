@@ -35,7 +35,7 @@ class GrayTask:
     """
 
     pictures: Pictures = field(repr=False)
-    network: FoundingConfig = CDLNetConfig()
+    network: FoundingConfig
     sigma: tuple[float, float] = (5 / 255, 55 / 255)
     side: int = 128
     count: int = 4
