@@ -26,7 +26,7 @@ from physrestore.working_space import WorkingSpace, one_hot
 DEFAULT = "mosaic-large"  # of the shipped networks
 # Multiples of it are in phase with every colour filter array (2, 4, 6) and with the networks' coarsest level.
 ALIGN = 48
-TILE = 16 * ALIGN
+TILE = 24 * ALIGN
 # Read around a tile and thrown away. Wider than what the weights reach in effect: the seam test measures what is left.
 HALO = ALIGN
 # Std of what a shipped network gets wrong at measured sites when there is no noise, in the working space (white is

@@ -92,9 +92,10 @@ class MosaicNet(nn.Module):
         below, right = -height % self.multiple, -width % self.multiple
         if below or right:
             planes = F.pad(planes, (0, right, 0, below), mode="constant")
-        packed = F.pixel_unshuffle(planes, self.config.unshuffle)
+        packed = planes if self.config.unshuffle == 1 else F.pixel_unshuffle(planes, self.config.unshuffle)
         if packed.device.type == "cpu":
             packed = packed.to(memory_format=torch.channels_last)
         kept = packed[:, : 3 * self.config.unshuffle**2]
         out = self.trunk(packed) + self.interpolation(kept) + kept
-        return F.pixel_shuffle(out, self.config.unshuffle)[..., :height, :width]
+        sites = out if self.config.unshuffle == 1 else F.pixel_shuffle(out, self.config.unshuffle)
+        return sites[..., :height, :width]

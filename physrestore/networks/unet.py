@@ -67,8 +67,8 @@ class _Block(nn.Module):
         nn.init.normal_(self.second.weight, std=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.second(self.first(x).relu_())
-        return out
+        out: Tensor = self.second(self.first(x).relu_())
+        return out.add_(x)
 
 
 def _stage(channels: int, blocks: int) -> nn.Sequential:
