@@ -28,8 +28,6 @@ NODES_PER_SIGMA = 1.25
 LEAST_SKIPPED = 40.0
 # Steps to the most probable count; Newton's method on a concave function, from above.
 PEAK_STEPS = 40
-# A mean of zero electrons would divide by itself; the limit is reached far above.
-MIN_ELECTRONS = 1e-9
 # Sites times counts that are held in memory at once: some 100 MB with all intermediates.
 CHUNK = 2**20
 
@@ -83,10 +81,9 @@ def negative_log_likelihood(electrons: Tensor, window: Window) -> Derivatives:
     """``-log p`` and its derivatives.
 
     Args:
-        electrons: Mean counts, flat, float64; below `MIN_ELECTRONS` they count as that.
+        electrons: Mean counts, flat, float64, positive.
         window: Of as many sites.
     """
-    electrons = electrons.clamp(min=MIN_ELECTRONS)
     start, stride, length = _counts(electrons, window)
     parts = [torch.empty_like(electrons) for _ in range(3)]
     for sites in _groups(length):
@@ -99,7 +96,7 @@ def negative_log_likelihood(electrons: Tensor, window: Window) -> Derivatives:
 
 
 def _groups(length: Tensor) -> Iterator[Tensor]:
-    """Sites with sums of like length, so many at a time as fit in `CHUNK`: clipped codes need hundreds of times more."""
+    """Sites with sums of like length, as many at a time as fit in `CHUNK`: those of clipped codes can be very long."""
     octave = length.double().log2().ceil().long()
     for power in octave.unique().tolist():
         yield from (octave == power).nonzero()[:, 0].split(max(1, CHUNK >> power))
@@ -139,7 +136,10 @@ def _counts(electrons: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _most_probable_count(electrons: Tensor, target: Tensor, spread: Tensor) -> Tensor:
-    """Where ``Poisson(n; electrons) exp(-(n - target)^2 / 2 spread^2)`` peaks: ln(electrons / n) spread^2 = n - target."""
+    """Where ``Poisson(n; electrons) exp(-(n - target)^2 / 2 spread^2)`` peaks.
+
+    There ``ln(electrons / n) spread^2 = n - target``.
+    """
     log_n = electrons.maximum(target).clamp(min=1.0).log()
     for _ in range(PEAK_STEPS):
         n = log_n.exp()
