@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> None:
     if not folder.exists():
         print(f"priors: no pictures at {folder.name} (set PHYSRESTORE_TEST_DATA)")
         return
-    truths = [_camera_rgb(np.asarray(Image.open(folder / f"{name}.png").convert("RGB"))) for name in PICTURES]
+    truths = [camera_rgb(np.asarray(Image.open(folder / f"{name}.png").convert("RGB"))) for name in PICTURES]
     profiles = [p for name in CAMERAS[: options.cameras] for p in published_profiles() if name in p.model]
     isos = ISOS[-options.isos :]
     torch.set_num_threads(1)
@@ -80,12 +80,12 @@ def run(arguments: list[str]) -> None:
         raw, seen, seconds, megapixels = [], [], 0.0, 0.0
         for iso in isos:
             scores = []
-            for shot in _shots(profiles, iso, truths[: options.images]):
+            for shot in shots(profiles, iso, truths[: options.images]):
                 begin = time.process_time()
                 restored = rival(shot.frame, shot.noise)
                 seconds += time.process_time() - begin
                 megapixels += shot.frame.mosaic.size / 1e6
-                scores.append(_score(shot, restored))
+                scores.append(score(shot, restored))
             raw.append(np.mean([s[:2] for s in scores], axis=0))
             seen.append(np.mean([s[2:] for s in scores], axis=0))
         developed[name] = seen
@@ -158,7 +158,7 @@ def _non_local_means(plane: np.ndarray) -> np.ndarray:
     return denoise_nl_means(plane, h=0.7, sigma=1.0, patch_size=5, patch_distance=7, fast_mode=True)
 
 
-def _shots(profiles: list[CameraProfile], iso: float, truths: list[Tensor]) -> Iterator[Shot]:
+def shots(profiles: list[CameraProfile], iso: float, truths: list[Tensor]) -> Iterator[Shot]:
     for profile in profiles:
         sampler = NoiseSampler(ProfileLaw(profile, isos=[iso]))
         for k, truth in enumerate(truths):
@@ -173,7 +173,7 @@ def _shots(profiles: list[CameraProfile], iso: float, truths: list[Tensor]) -> I
             yield Shot(frame, profile.at(iso), truth)
 
 
-def _score(shot: Shot, restored: Restored) -> tuple[float, float, float, float]:
+def score(shot: Shot, restored: Restored) -> tuple[float, float, float, float]:
     """PSNR and SSIM of the stabilised planes, then of the developed picture."""
     mosaic, rgb = restored
     frame = shot.frame
@@ -205,7 +205,7 @@ def _index() -> Tensor:
     return torch.tensor([["RGB".index(letter) for letter in row] for row in CFA.rows])
 
 
-def _camera_rgb(picture: np.ndarray) -> Tensor:
+def camera_rgb(picture: np.ndarray) -> Tensor:
     """Central crop of an sRGB picture as linear camera RGB (3, h, w)."""
     top, left = ((size - CROP) // 2 for size in picture.shape[:2])
     code = picture[top : top + CROP, left : left + CROP].astype(np.float64) / 255
