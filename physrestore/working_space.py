@@ -64,6 +64,15 @@ class WorkingSpace:
         """Std of the noise in this space, (3, 1, 1)."""
         return 0.5 * (self.balance * self.gain).sqrt().reshape(3, 1, 1)
 
+    @property
+    def black(self) -> Tensor:
+        """Value of no light in this space, (3, 1, 1)."""
+        return working_black(self._law)[0]
+
+    @property
+    def _law(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.gain[None], self.dark_noise[None] ** 2, self.balance[None]
+
     def stabilise(self, mosaic: Tensor, cfa: Cfa) -> Tensor:
         """Linear mosaic (H, W), black at 0 and white at 1, to noise of variance 1."""
         period = _colour_of_site(cfa)
@@ -75,12 +84,12 @@ class WorkingSpace:
         return stabilised * tile_to(self.scale.flatten()[_colour_of_site(cfa)], *stabilised.shape)
 
     def light(self, v: Tensor) -> Tensor:
-        """Values (3, H, W) that a network took for noise-free to camera RGB: the algebraic inverse; see `linear`.
+        """Values (3, H, W) that a network took for noise-free to camera RGB: the algebraic inverse.
 
-        `linear` suits denoisers that average noisy values, this one those that were trained to give the value of the
-        noise-free light (`working_value`).
+        `linear` suits denoisers that average noisy values, this one those that were trained to give `working_value` of
+        the noise-free light.
         """
-        return working_light(v[None], (self.gain[None], self.dark_noise[None] ** 2, self.balance[None]))[0]
+        return working_light(v[None], self._law)[0]
 
     def linear(self, v: Tensor) -> Tensor:
         """Noise-free values (3, H, W) of this space back to camera RGB, without bias.
@@ -98,7 +107,7 @@ def one_hot(cfa: Cfa, height: int, width: int) -> Tensor:
 
 
 def working_value(light: Tensor, law: tuple[Tensor, Tensor, Tensor], colours: Tensor | None = None) -> Tensor:
-    """V of light, batched: of a colour picture, or of mosaics.
+    """Values of light in the space, batched: of colour pictures, or of mosaics.
 
     For noise-free light this is the value whose inverse `working_light` is: a network that learns to give it needs no
     correction for the mean of a root.
@@ -110,6 +119,17 @@ def working_value(light: Tensor, law: tuple[Tensor, Tensor, Tensor], colours: Te
     """
     a, b, balance = (_of_sites(values, colours) for values in law)
     return (balance * (light + ANSCOMBE_OFFSET * a + b / a).clamp(min=0.0)).sqrt()
+
+
+def working_black(law: tuple[Tensor, Tensor, Tensor], colours: Tensor | None = None) -> Tensor:
+    """Value of no light: (B, 3, 1, 1), or (B, 1, H, W) of mosaics; arguments as of `working_value`.
+
+    Networks get values above it. Where read noise outweighs shot noise at all levels, these are nearly a straight line
+    of light, whose scale a homogeneous network does not see.
+    """
+    return working_value(
+        torch.zeros_like(law[0])[..., None, None] if colours is None else colours[:, :1] * 0, law, colours
+    )
 
 
 def working_light(v: Tensor, law: tuple[Tensor, Tensor, Tensor]) -> Tensor:

@@ -112,8 +112,10 @@ def restore_fast(
 
     def solve_tile(planes: Tensor) -> Tensor:
         colours = _tiled(pattern, *planes.shape[-2:])
-        v = _clean(network, planes[:3].to(engine.device), colours, space, engine).cpu()
-        rgb = space.light(v)
+        above = planes[:3].to(engine.device, copy=True)
+        above[0] -= (space.black.to(colours) * colours[0]).sum(0)
+        v = _clean(network, above, colours, space, engine).cpu()
+        rgb = space.light(v + space.black)
         if share == 1.0:
             return rgb
         known, clipped = planes[1] > 0, planes[2] > 0

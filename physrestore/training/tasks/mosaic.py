@@ -10,18 +10,21 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from noise_models.cfa import XTRANS_ROWS, Cfa
+from noise_models.cfa import BAYER_PLANES, XTRANS_ROWS, Cfa
 from noise_models.sampling import NoiseLaw, NoiseParameters, NoiseSampler, ProfileLaw, WidePrior
 from physrestore.networks.mosaic_net import MosaicNet, MosaicNetConfig
 from physrestore.training.pictures import Pictures
 from physrestore.training.unprocess import Unprocessing
-from physrestore.working_space import COLOURS, one_hot, working_noise, working_value
+from physrestore.working_space import COLOURS, one_hot, working_black, working_noise, working_value
 
 BAYER = ("RGGB", "BGGR", "GRBG", "GBRG")
 # Share of batches of X-Trans mosaics, and of Bayer batches with the noise of a published camera instead of any camera.
 XTRANS_SHARE, PROFILE_SHARE = 0.15, 0.3
 # Row offsets are estimated and subtracted before the network; about this share of their std is left.
 ROW_NOISE_LEFT = 0.3
+# Share of images with more read noise than the law draws, and up to how much more: hot sensors, old sensors, and long
+# exposures, whose noise is nearly the same in light and dark.
+NOISY_READOUT_SHARE, NOISIEST_READOUT = 0.2, 10.0
 # Spread (std of the logarithm) of the noise level that the network is told about the true one: profiles have errors.
 LEVEL_SPREAD = 0.05
 # The error of a good restoration grows about as the noise to this power; divided by it, all noise levels count alike.
@@ -64,6 +67,7 @@ class MosaicTask:
         display = self.pictures.crops(self.count, self.side, generator=generator)
         light, balance = self.unprocessing.draw(display, generator=generator)
         parameters = law.draw(self.count, generator=generator)
+        parameters = _harder(parameters, generator) if self.fixed is None else parameters
         parameters = replace(parameters, row_noise_dn=ROW_NOISE_LEFT * parameters.row_noise_dn)
         colours = one_hot(cfa, self.side, self.side)
         mosaic = (light * colours).sum(1, keepdim=True)
@@ -71,8 +75,9 @@ class MosaicTask:
         a, b = (_per_colour(values, parameters.planes) for values in (parameters.a, parameters.b))
         spread = torch.exp(LEVEL_SPREAD * torch.randn(self.count, 1, generator=generator))
         a, b = a * spread.square(), b * spread.square()
-        values = working_value(noisy, (a, b, balance), colours)
-        clean = working_value(light, (a, b, balance))
+        space = (a, b, balance)
+        values = working_value(noisy, space, colours) - working_black(space, colours)
+        clean = working_value(light, space) - working_black(space)
         noise = working_noise(a, balance) * torch.ones_like(colours)
         return values, (noise * colours).sum(1, keepdim=True), colours, clean
 
@@ -95,7 +100,8 @@ class MosaicTask:
     def _sensor(self, generator: torch.Generator) -> tuple[Cfa, NoiseLaw]:
         first, second, third = torch.rand(3, generator=generator).tolist()
         if self.fixed is not None:
-            return Cfa.parse(BAYER[int(second * len(BAYER))]), self.fixed
+            bayer = set(self.fixed.planes) == set(BAYER_PLANES)
+            return Cfa.parse(BAYER[int(second * len(BAYER))]) if bayer else _xtrans(generator), self.fixed
         if first < XTRANS_SHARE:
             cfa = _xtrans(generator)
             return cfa, WidePrior(planes=cfa.plane_names)
@@ -114,6 +120,13 @@ def _published_laws() -> tuple[NoiseLaw, ...]:
     from noise_models.published import published_profiles
 
     return tuple(ProfileLaw(profile) for profile in published_profiles())
+
+
+def _harder(parameters: NoiseParameters, generator: torch.Generator) -> NoiseParameters:
+    """Some of the images with a noisier read-out."""
+    share, size = torch.rand(2, len(parameters), 1, generator=generator, dtype=torch.float64)
+    factor = torch.where(share < NOISY_READOUT_SHARE, NOISIEST_READOUT**size, 1.0)
+    return replace(parameters, read_noise_dn=factor * parameters.read_noise_dn)
 
 
 def _per_colour(values: Tensor, planes: tuple[str, ...]) -> Tensor:
