@@ -124,6 +124,15 @@ class DilatedBlindSpot(nn.Module):
         seen = len(config.kernels) * config.width + config.context_channels
         self.head = PixelHead(seen, 2 * config.width, config.out_channels)
 
+    @property
+    def grid(self) -> int:
+        """Tiles that start on multiples of it predict what the whole frame does."""
+        return 1
+
+    def reach(self, hole: int) -> int:  # noqa: ARG002 (the same question is asked of every architecture)
+        """Pixels beyond which nothing changes an output; a hole takes away within."""
+        return max(kernel // 2 + self.config.blocks * (kernel // 2 + 1) for kernel in self.config.kernels)
+
     def forward(self, values: Tensor, context: Tensor, *, hole: int | None = None) -> Tensor:
         """Predict every pixel from the others: (B, C, H, W) and (B, K, H, W) to (B, out_channels, H, W).
 

@@ -72,6 +72,16 @@ class HalfPlaneUNet(nn.Module):
             nn.Sequential(HalfPlaneConv(2 * width, width), HalfPlaneConv(width, width)) for _ in range(depth)
         )
 
+    @property
+    def reach(self) -> int:
+        """Rows above (and columns beside) a pixel that its output depends on, at most."""
+        rows = 4  # two convolutions
+        for level in range(self.depth):
+            step = 2**level
+            # Down: the shift, the pool, a convolution at the coarser level. Up: the coarser pixel, two convolutions.
+            rows += (step + step + 4 * step) + (step + 4 * step)
+        return rows
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) of any size to (B, width, H, W)."""
         height, width = x.shape[-2:]
@@ -127,6 +137,15 @@ class ShiftedBlindSpot(nn.Module):
             features += self._looking(values, 1, hidden)
         out: Tensor = self.head(torch.cat([*features, context], dim=1))
         return out
+
+    @property
+    def grid(self) -> int:
+        """Tiles that start on multiples of it, in frames whose sides are, predict what the whole frame does."""
+        return 2**self.config.depth
+
+    def reach(self, hole: int) -> int:
+        """Pixels beyond which nothing changes an output, at most."""
+        return self.branch.reach + (hole + 1) // 2
 
     def _looking(self, values: Tensor, turns: int, hidden: int) -> tuple[Tensor, Tensor]:
         """Features from two opposite sides: turned by ``turns`` and by ``turns + 2`` quarters."""

@@ -1,0 +1,228 @@
+"""Restore a frame with a blind-spot predictor: prediction and measurement combined under the calibrated noise."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from noise_models.frame import RawFrame
+from noise_models.sensor import SensorNoise
+from physrestore.selfsup.blind_spot import BlindSpotModel
+from physrestore.selfsup.blind_spot_data import Observed
+from physrestore.selfsup.few_electrons import refine
+from physrestore.selfsup.folder import observe
+from physrestore.selfsup.posterior import Evidence, Posterior, colour_posterior, posterior
+from physrestore.selfsup.row_posterior import ROBUST_SIGMAS, RowEvidence, row_posterior
+from physrestore.selfsup.z_scores import ZInput, ZReport, z_report
+from physrestore.tiling import map_tiles
+
+TILE = 480
+
+
+@dataclass(frozen=True)
+class BlindSpotResult:
+    """A restored mosaic and how sure each of its values is.
+
+    Attributes:
+        mosaic: (H, W) float32, linear light: black at 0, white at 1. Values below 0 are kept; clipped sites are
+            estimates of at least about white.
+        std: (H, W) float32: standard deviation of the light given all that was measured.
+        predicted: (H, W) float32: the light by the surroundings alone.
+        z: Whether prediction and noise law fit the frame.
+        numbers: What was done, by name.
+        seconds: Wall time.
+    """
+
+    mosaic: Tensor
+    std: Tensor
+    predicted: Tensor
+    z: ZReport
+    numbers: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A whole frame's prediction, (1, 1, H, W) each.
+
+    Attributes:
+        mean: mu.
+        variance: v.
+        posterior: Given the measurement, where the layout's colours are told together; else None.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    posterior: Posterior | None
+
+
+def restore_blind_spot(
+    frame: RawFrame,
+    noise: SensorNoise,
+    model: BlindSpotModel,
+    *,
+    hole: int | None = None,
+    few_electrons: bool = True,
+    tile: int = TILE,
+    progress: Callable[[float], None] | None = None,
+) -> BlindSpotResult:
+    """Denoise a mosaic by posterior mean.
+
+    Sites that measured nothing (defects) become the prediction, clipped ones the mean of what they may have been.
+
+    Args:
+        frame: Of the kind of sensor the model was trained on.
+        noise: Of this camera at this ISO, with the gain known.
+        model: From `train_folder`.
+        hole: Side of the hole; None: the model's own.
+        few_electrons: Whether dark sites, and with heavy tails all that read noise dominates, get the exact law by
+            quadrature (layout "mosaic"); False: the Gaussian closed form everywhere.
+        tile: Side of the tiles, about: memory against overhead. It does not change the result.
+        progress: Called with the share done, 0..1.
+
+    Raises:
+        RestoreError: a frame of another kind of array than the model's.
+        ProfileError: the noise describes other planes, or its gain is unknown.
+        ValueError: a frame that is too small, an even hole.
+    """
+    begin = time.perf_counter()
+    observed = observe(model.config, frame, noise)
+    predicted = predict_frame(model, observed, hole=hole, tile=tile, progress=progress)
+    evidence = evidence_of(observed, predicted.mean)
+    rows = RowEvidence.of(
+        evidence.light - predicted.mean,
+        predicted.variance + evidence.noise,
+        observed.row,
+        observed.measured,
+        robust_sigmas=ROBUST_SIGMAS,
+    )
+    common = rows.common_error()
+    offsets = observed.row * rows.offsets(common)
+    result, exact = predicted.posterior, 0.0
+    if result is None:
+        result = _posterior(predicted, evidence, observed, rows, common)
+        if few_electrons:
+            result, exact = refine(
+                result,
+                frame,
+                noise,
+                observed,
+                mean=predicted.mean,
+                variance=predicted.variance,
+                evidence=evidence,
+                offsets=offsets,
+            )
+    numbers = {
+        "defects": float((observed.known == 0).sum()),
+        "clipped_share": float((observed.censored > 0).float().mean()),
+        "row_offset_std": float(offsets[..., 0].std()),
+        "common_row_error": math.sqrt(common),
+        "few_electrons_share": exact,
+        "mean_predicted_std": float(predicted.variance.mean().sqrt()),
+    }
+    return BlindSpotResult(
+        mosaic=result.mean[0, 0],
+        std=result.variance[0, 0].sqrt(),
+        predicted=predicted.mean[0, 0],
+        z=z_report(z_input(observed, predicted, offsets)),
+        numbers=numbers,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def predict_frame(
+    model: BlindSpotModel,
+    observed: Observed,
+    *,
+    hole: int | None = None,
+    tile: int = TILE,
+    progress: Callable[[float], None] | None = None,
+) -> Predicted:
+    """Predict a whole frame tile by tile.
+
+    The pooling grids of upright and turned branches are anchored at opposite ends of what they see; padding with
+    unknown sites to whole steps makes them the same for every tile.
+    """
+    align = math.lcm(model.site * model.network.grid, *observed.cfa.period)
+    height, width = observed.shape
+    padded = F.pad(observed.planes, (0, -width % align, 0, -height % align), mode="replicate")
+    whole = Observed(padded, observed.cfa)
+    known = F.pad(observed.known, (0, -width % align, 0, -height % align))
+    whole = whole.with_planes(known=known, censored=whole.censored * known)
+    total, done = whole.planes[0, 0].numel(), 0
+
+    def on_tile(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+        if progress is not None:
+            progress(done / total)
+
+    def predict(planes: Tensor) -> Tensor:
+        return _predict_piece(model, Observed(planes[None], observed.cfa), hole)
+
+    reach = -(-model.reach(hole) // align) * align
+    side = max(1, tile // align) * align
+    with torch.no_grad():
+        out = map_tiles(predict, whole.planes[0], tile=side, halo=reach, align=align, on_tile=on_tile)
+    mean, variance, *rest = out[:, None, None, :height, :width]
+    return Predicted(mean, variance, Posterior(*rest) if rest else None)
+
+
+def evidence_of(observed: Observed, mean: Tensor) -> Evidence:
+    """What every site measured, with the noise at a predicted mean."""
+    return Evidence(observed.light, observed.noise_variance(mean), observed.known > 0, observed.censored)
+
+
+def z_input(observed: Observed, predicted: Predicted, offsets: Tensor) -> ZInput:
+    """What the z-report needs of one frame; ``offsets`` are those of the rows, (1, 1, H, W)."""
+    raw = observed.light - predicted.mean
+    colours = observed.colours
+    return ZInput(
+        error=(raw - offsets)[0, 0],
+        raw_error=raw[0, 0],
+        mean=predicted.mean[0, 0],
+        variance=predicted.variance[0, 0],
+        gain=observed.gain[0, 0],
+        dark=observed.dark[0, 0],
+        row=observed.row[0, 0],
+        sites=observed.measured[0, 0],
+        colour=colours[0].argmax(0),
+        letters="M" if observed.cfa.is_mono else "RGB",
+    )
+
+
+def _predict_piece(model: BlindSpotModel, piece: Observed, hole: int | None) -> Tensor:
+    """Mean and variance of one tile, and with packed planes those of the posterior: (2 | 4, h, w)."""
+    prediction = model(piece, hole=hole)
+    values = [prediction.mean, prediction.variance]
+    if model.config.layout == "packed":
+        result = colour_posterior(prediction.mean, prediction.covariance, prediction.evidence)
+        values += [result.mean, result.variance]
+    return torch.cat([model.unpack(value, piece)[:, 0] for value in values])
+
+
+def _posterior(
+    predicted: Predicted, evidence: Evidence, observed: Observed, rows: RowEvidence, common: float
+) -> Posterior:
+    """Rows where there is row noise; clipped sites by themselves."""
+    alone = posterior(predicted.mean, predicted.variance, evidence)
+    if not bool((observed.row > 0).any()):
+        return alone
+    lines = row_posterior(
+        predicted.mean,
+        predicted.variance,
+        evidence.noise,
+        evidence.light,
+        observed.row,
+        observed.measured,
+        evidence=rows,
+        common=common,
+    )
+    clipped = observed.censored != 0
+    return Posterior(torch.where(clipped, alone.mean, lines.mean), torch.where(clipped, alone.variance, lines.variance))

@@ -1,0 +1,246 @@
+"""Does the noise that was assumed fit the frame? Told from pixels that the prediction never saw.
+
+``z = (y - mu) / sqrt(v + n)`` has variance 1 if prediction and noise law are right. When it has not, *where* tells what
+is wrong. Over the smoothest sites, chosen by the predicted v and so not by the noise of the site itself, the squared
+errors are a line over the light: its slope is the gain, its start the read noise. A law that claims too much noise is
+refuted by any site that errs less. One that claims too little hides behind a larger v in a network trained under it;
+it shows on smooth sites, where a good prediction errs little: hence the two bounds are unequal. Row noise is what row
+means spread more than column means do.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Quantiles of the predicted light that make the tonal bins of a colour.
+BINS = 10
+# Smooth: the share of a bin's sites with the lowest predicted error.
+SMOOTH_SHARE = 0.15
+# A law below this share of the seen variance claims noise that is not there (its own calibration error is a few per
+# cent); above the second, the prediction's own error on smooth sites (measured: up to 30 %) cannot explain the rest.
+LOWEST_RATIO = 0.85
+HIGHEST_RATIO = 1.5
+# Both bounds need this many standard errors besides.
+SIGMAS = 4.0
+# Row noise must exceed the assumed one by this factor (in std) to be called wrong.
+ROW_FACTOR = 1.5
+NORMAL_90 = 1.6449
+
+
+@dataclass(frozen=True)
+class ToneBin:
+    """Sites of one colour and brightness.
+
+    Attributes:
+        colour: Letter of the filter.
+        light: Mean predicted light.
+        sites: How many.
+        mean: Of z; 0 if the prediction has no bias.
+        variance: Of z about 0; 1 if prediction and noise law are right.
+        inside_90: Share with |z| below the 90 % limit of a normal law.
+    """
+
+    colour: str
+    light: float
+    sites: int
+    mean: float
+    variance: float
+    inside_90: float
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A quantity seen on this frame over the assumed one.
+
+    Attributes:
+        value: 1 where the assumption holds.
+        standard_error: Of the value, from the number of sites.
+    """
+
+    value: float
+    standard_error: float
+
+    @property
+    def too_high(self) -> bool:
+        """The assumed variance is higher than what is seen."""
+        return self.value < LOWEST_RATIO and self.value + SIGMAS * self.standard_error < 1.0
+
+    @property
+    def too_low(self) -> bool:
+        """The assumed variance is lower than what is seen, by more than the prediction's error explains."""
+        return self.value > HIGHEST_RATIO and self.value - SIGMAS * self.standard_error > 1.0
+
+
+@dataclass(frozen=True)
+class ZReport:
+    """What unseen pixels say about prediction and noise law.
+
+    Attributes:
+        bins: Per colour and brightness.
+        variance: Of z over all sites.
+        gain: Gain on smooth sites over the assumed one, an upper bound where it exceeds 1. None: too little range of
+            brightness to tell.
+        dark: Variance of smooth sites near black over the assumed, alike. None: nothing dark enough.
+        row_noise: Seen std of the rows' offsets [linear light].
+        row_noise_assumed: The calibrated one.
+        wrong: What does not fit, one sentence each; empty if all does.
+    """
+
+    bins: tuple[ToneBin, ...]
+    variance: float
+    gain: Ratio | None
+    dark: Ratio | None
+    row_noise: float
+    row_noise_assumed: float
+    wrong: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ZInput:
+    """What the report is made from; (H, W) each.
+
+    Attributes:
+        error: y - mu, the row's offset taken out.
+        raw_error: y - mu as it came.
+        mean: mu.
+        variance: v.
+        gain: a of ``variance = a x + b``.
+        dark: b.
+        row: Std of row noise.
+        sites: Those to be judged, bool.
+        colour: Index into ``letters`` of every site.
+        letters: Of the filters, "RGB" or "M".
+    """
+
+    error: Tensor
+    raw_error: Tensor
+    mean: Tensor
+    variance: Tensor
+    gain: Tensor
+    dark: Tensor
+    row: Tensor
+    sites: Tensor
+    colour: Tensor
+    letters: str
+
+    @property
+    def noise(self) -> Tensor:
+        """Variance of the noise at the predicted mean."""
+        return self.gain * self.mean.clamp(min=0.0) + self.dark
+
+
+def z_report(data: ZInput) -> ZReport:
+    """Judge prediction and noise law.
+
+    Raises:
+        ValueError: no site to be judged.
+    """
+    if not bool(data.sites.any()):
+        raise ValueError("No site is left to be judged: all are clipped, defective or left out.")
+    z = data.error / (data.variance + data.noise).sqrt()
+    bins, smooth = _bins(data, z)
+    gain, dark = _law(data, smooth)
+    seen, assumed = _row_noise(data), float(data.row[data.sites].mean())
+    variance = float(z[data.sites].double().square().mean())
+    return ZReport(bins, variance, gain, dark, seen, assumed, tuple(_wrong(gain, dark, seen, assumed, data)))
+
+
+def _bins(data: ZInput, z: Tensor) -> tuple[tuple[ToneBin, ...], Tensor]:
+    """Statistics per colour and brightness, and the smoothest sites of every bin, (H, W) bool."""
+    smooth = torch.zeros_like(data.sites)
+    roughness = data.variance / data.noise
+    bins = []
+    for k, letter in enumerate(data.letters):
+        mine = data.sites & (data.colour == k)
+        if not bool(mine.any()):
+            continue
+        edges = quantiles(data.mean[mine], BINS)
+        place = torch.bucketize(data.mean, edges)
+        for b in range(BINS):
+            inside = mine & (place == b)
+            values = z[inside].double()
+            if values.numel() == 0:
+                continue
+            smooth |= inside & (roughness <= quantiles(roughness[inside], round(1 / SMOOTH_SHARE))[0])
+            bins.append(
+                ToneBin(
+                    colour=letter,
+                    light=float(data.mean[inside].mean()),
+                    sites=values.numel(),
+                    mean=float(values.mean()),
+                    variance=float(values.square().mean()),
+                    inside_90=float((values.abs() < NORMAL_90).double().mean()),
+                )
+            )
+    return tuple(bins), smooth
+
+
+def quantiles(values: Tensor, parts: int) -> Tensor:
+    """The ``parts - 1`` inner limits that cut the values into equal shares (torch.quantile refuses large inputs)."""
+    ordered = values.flatten().sort().values
+    index = torch.arange(1, parts, device=values.device) * ordered.numel() // parts
+    return ordered[index.clamp(max=ordered.numel() - 1)]
+
+
+def _law(data: ZInput, smooth: Tensor) -> tuple[Ratio | None, Ratio | None]:
+    """Squared errors of smooth sites against the assumed shot and dark variance, weighted least squares."""
+    shot = (data.gain * data.mean.clamp(min=0.0))[smooth].double()
+    dark = data.dark[smooth].double()
+    squares = data.error[smooth].double().square()
+    weight = 0.5 / (shot + dark).square()  # the variance of a squared normal error is 2 n^2
+    design = torch.stack([shot, dark])
+    normal = (design * weight) @ design.T
+    if float(torch.linalg.cond(normal / normal.diagonal().mean())) > 1e12:
+        return None, None
+    inverse = torch.linalg.inv(normal)
+    value = inverse @ ((design * weight) @ squares)
+    residual = squares - value @ design
+    # Tails and the prediction's error make squares scatter more than a normal law's.
+    inflation = max(1.0, float((weight * residual.square()).mean()))
+    error = (inverse.diagonal() * inflation).sqrt()
+    ratios = [Ratio(float(v), float(e)) for v, e in zip(value, error, strict=True)]
+    told = [ratio if ratio.standard_error < 0.5 else None for ratio in ratios]
+    return told[0], told[1]
+
+
+def _row_noise(data: ZInput) -> float:
+    """Std of what rows have in common beyond what columns have: scenes and predictions err along both."""
+    excess = _spread_of_lines(data, 1) - _spread_of_lines(data, 0)
+    return math.sqrt(max(excess, 0.0))
+
+
+def _spread_of_lines(data: ZInput, axis: int) -> float:
+    """Variance of the means along an axis, the pixels' own share taken off; a median, robust against edges."""
+    weight = data.sites / (data.variance + data.noise).double()
+    total = weight.sum(axis)
+    told = total > 0
+    means = (weight * data.raw_error).sum(axis)[told] / total[told]
+    return float((means.square() / 0.454936 - 1.0 / total[told]).median())  # the median of chi^2_1
+
+
+def _wrong(gain: Ratio | None, dark: Ratio | None, row: float, assumed: float, data: ZInput) -> list[str]:
+    sentences = []
+    for name, ratio, fix in (("gain", gain, "gain K"), ("variance in the dark", dark, "read noise or black level")):
+        if ratio is None or not (ratio.too_high or ratio.too_low):
+            continue
+        bound = "about" if ratio.too_high else "up to"
+        sentences.append(
+            f"The {name} is {bound} {ratio.value:.2f} times the assumed one (standard error "
+            f"{ratio.standard_error:.2f}): check the {fix}, the ISO and whether the profile is of this camera."
+        )
+    # Row noise below what the average of a row of pixels leaves cannot be seen.
+    floor = math.sqrt(float(data.noise[data.sites].mean()) / data.sites.shape[1])
+    if row > floor and row > ROW_FACTOR * assumed:
+        sentences.append(
+            f"Rows carry an offset of std {row:.2g} of full scale; the profile says {assumed:.2g}: check the row noise."
+        )
+    if assumed > floor and assumed > ROW_FACTOR * row:
+        sentences.append(
+            f"The profile's row noise, {assumed:.2g} of full scale, is not in the frame (seen: {row:.2g}); is the "
+            "file already corrected?"
+        )
+    return sentences
