@@ -25,6 +25,11 @@ FORMAT = "physrestore-network-1"
 ARCHITECTURES = {
     "MosaicNet": "mosaic_net",
     "ColourNet": "colour_net",
+    "CDLNet": "cdlnet",
+    "CSCNet": "cscnet",
+    "DeepKSVD": "deep_ksvd",
+    "DnCNN": "dncnn",
+    "FFDNet": "ffdnet",
 }
 
 
@@ -76,7 +81,7 @@ def load_network(path: Path) -> Stored:
     """Read a network back.
 
     Raises:
-        WeightsError: not a file of `save_network`, damaged, or of an unknown architecture.
+        WeightsError: not a file of `save_network`, damaged, of an unknown architecture, or not finite.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -90,6 +95,9 @@ def load_network(path: Path) -> Stored:
             f"{path} holds no network of this version of physrestore (architecture {name or 'not named'!r}; known are "
             f"{', '.join(ARCHITECTURES)}). Give a file written by `physrestore train` or `adapt`."
         )
+    wrong = [key for key, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    if wrong:
+        raise WeightsError(f"{path} holds weights that are not finite: {', '.join(wrong)}. Train or fetch it anew.")
     network = _build(path, name, metadata.pop("config", "{}"))
     try:
         network.load_state_dict({key: _single(value) for key, value in tensors.items()})

@@ -60,12 +60,14 @@ class Trained:
     Attributes:
         network: With the running mean of the weights, in evaluation mode.
         steps: Updates done.
+        progress: Share of the training done; below 1 where it was stopped.
         seconds: Wall time of all runs.
         log: CSV with one row a report: step, progress, loss, rate, seconds.
     """
 
     network: nn.Module
     steps: int
+    progress: float
     seconds: float
     log: Path
 
@@ -98,12 +100,16 @@ def fit(
     """
     worker = Worker.of_environment(torch.device(device))
     folder.mkdir(parents=True, exist_ok=True)
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        network = task.build().to(worker.device)
-    session = _Session(task, recipe, folder, worker, network)
+    session = _Session(task, recipe, folder, worker, initial_network(task, recipe.seed).to(worker.device))
     session.run(on_step or (lambda _: None), stop)
     return session.result()
+
+
+def initial_network(task: Task, seed: int) -> nn.Module:
+    """The network with which a training of this seed begins; torch's global generator is left as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return task.build()
 
 
 class _Session:
@@ -121,6 +127,8 @@ class _Session:
             self.step, self.before = at.step, at.seconds
             if worker.rank > 0:  # the file holds the first worker's draws
                 self.generator.manual_seed(recipe.seed + 1 + worker.rank + 7919 * self.step)
+        if worker.rank == 0:
+            self._forget_rows_after(self.step)
         self.start = time.monotonic()
 
     @property
@@ -163,7 +171,9 @@ class _Session:
         with torch.autocast(self.worker.device.type, torch.bfloat16) if low else nullcontext():
             loss = self.task.loss(model, batch)
         if not bool(torch.isfinite(loss)):
-            raise TrainingError(f"The loss is {float(loss)} at step {self.step}. Lower learning_rate, or clip more.")
+            raise TrainingError(
+                f"The loss is {float(loss.detach())} at step {self.step}. Lower learning_rate, or clip more."
+            )
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
@@ -193,10 +203,17 @@ class _Session:
             at = checkpoint.Progress(self.step, self.seconds, self.fingerprint)
             checkpoint.save(self.path, at, **self._parts())
 
+    def _forget_rows_after(self, step: int) -> None:
+        """Rows of updates that were lost when a run was killed; they will be written again."""
+        lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True) if self.log.exists() else []
+        kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",", 1)[0]) <= step]
+        if len(kept) < len(lines) - 1:
+            self.log.write_text("".join([lines[0], *kept]), encoding="utf-8")
+
     def _write(self, row: Step) -> None:
         new = not self.log.exists()
         with self.log.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
+            writer = csv.writer(stream, lineterminator="\n")
             if new:
                 writer.writerow(["step", "progress", "loss", "rate", "seconds"])
             rate = self.recipe.rate(row.progress)
@@ -204,4 +221,4 @@ class _Session:
 
     def result(self) -> Trained:
         self.network.load_state_dict(self.mean)
-        return Trained(self.network.eval(), self.step, self.seconds, self.log)
+        return Trained(self.network.eval(), self.step, self.progress, self.seconds, self.log)

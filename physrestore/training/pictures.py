@@ -21,9 +21,6 @@ class Pictures:
     Attributes:
         images: Each (3, H, W) uint8.
         names: Of the files, in the same order.
-
-    Raises:
-        TrainingError: no picture is large enough.
     """
 
     def __init__(self, images: Sequence[Tensor], names: Sequence[str] | None = None) -> None:
@@ -39,17 +36,24 @@ class Pictures:
         Args:
             folders: Searched with all that is inside them.
             smallest_side: Pixels.
+
+        Raises:
+            TrainingError: a damaged picture, or none that is large enough.
         """
         from PIL import Image
 
         found = sorted({p for folder in folders for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES})
         images, names = [], []
         for path in found:
-            with Image.open(path) as image:
-                if min(image.size) >= smallest_side:
-                    pixels = np.array(image.convert("RGB"))  # a copy: torch wants writable memory
-                    images.append(torch.from_numpy(pixels).movedim(-1, 0).contiguous())
-                    names.append(path.name)
+            try:
+                with Image.open(path) as image:
+                    large = min(image.size) >= smallest_side
+                    pixels = np.array(image.convert("RGB")) if large else None  # a copy: torch wants writable memory
+            except OSError as error:  # Pillow's own errors are of this kind
+                raise TrainingError(f"{path} cannot be read as a picture: {error}. Repair or remove it.") from error
+            if pixels is not None:
+                images.append(torch.from_numpy(pixels).movedim(-1, 0).contiguous())
+                names.append(path.name)
         if not images:
             raise TrainingError(
                 f"{len(found)} pictures were found, none with sides of {smallest_side} pixels or more. Name folders of "

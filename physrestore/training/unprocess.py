@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from physrestore.pictures import srgb_to_linear
+
 # sRGB (D65) -> XYZ, IEC 61966-2-1.
 _SRGB_TO_XYZ = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
 # XYZ -> camera of four sensors of different makers (DNG's ColorMatrix for D65): Canon EOS 30D, Nikon D700, Sony A7S II,
@@ -58,14 +60,9 @@ class Unprocessing:
         matrices = torch.tensor(_XYZ_TO_CAMERA) @ torch.tensor(_SRGB_TO_XYZ)
         matrices = matrices / matrices.sum(-1, keepdim=True)
         to_camera = torch.einsum("bk,kij->bij", mix / mix.sum(1, keepdim=True), matrices)
-        light = torch.einsum("bij,bjhw->bihw", to_camera, linear_from_srgb(display)).clamp_(min=0.0)
+        light = torch.einsum("bij,bjhw->bihw", to_camera, srgb_to_linear(display)).clamp_(min=0.0)
         balance = torch.stack([uniform(self.red_gain), torch.ones(count), uniform(self.blue_gain)], dim=1)
         low, high = (torch.tensor(end).log() for end in self.exposure)
         exposure = (low + (high - low) * torch.rand(count, generator=generator)).exp()
         light = light * (exposure[:, None] / balance)[..., None, None]
         return light.clamp_(max=1.0), balance
-
-
-def linear_from_srgb(display: Tensor) -> Tensor:
-    """Linear light of sRGB values, IEC 61966-2-1."""
-    return torch.where(display <= 0.04045, display / 12.92, ((display + 0.055) / 1.055) ** 2.4)

@@ -10,6 +10,11 @@ import torch
 from torch import Tensor, distributed, nn
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one that writes: the only one, or the first that ``torchrun`` started."""
+    return os.environ.get("RANK", "0") == "0" if distributed.is_torchelastic_launched() else True
+
+
 @dataclass(frozen=True)
 class Worker:
     """This process among those that train together.
