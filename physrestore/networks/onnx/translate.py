@@ -1,0 +1,143 @@
+"""`MosaicNet` and `ColourNet` as ONNX graphs, layer by layer as their ``forward``.
+
+A convolution without bias on a picture of any size is all there is; sides that are no multiple of the network's grid
+are padded and cropped inside the graph, as in torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import nn
+
+import physrestore
+from physrestore.errors import WeightsError
+from physrestore.networks.colour_net import ColourNet
+from physrestore.networks.mosaic_net import MosaicNet
+from physrestore.networks.onnx.graph import Graph
+from physrestore.networks.unet import UNet
+
+EXPORTABLE = ("MosaicNet", "ColourNet")
+
+
+class Emit(Protocol):
+    """Writes a network into a graph: names of its inputs to the name of its result."""
+
+    def __call__(self, graph: Graph, *inputs: str) -> str:
+        """See the class."""
+        ...
+
+
+def onnx_bytes(network: nn.Module, metadata: Mapping[str, str]) -> bytes:
+    """A network as an ONNX model with dynamic sizes.
+
+    Inputs and output are those of the network's ``forward``, by name: "mosaic", "noise", "colours" and "rgb" of a
+    `MosaicNet`; "x", "sigma" and "clean" of a `ColourNet`. Levels and colours broadcast as in torch.
+
+    Args:
+        network: One of `EXPORTABLE`; float32.
+        metadata: Texts to store in the model.
+
+    Raises:
+        WeightsError: another network.
+    """
+    graph = Graph(type(network).__name__)
+    if isinstance(network, MosaicNet):
+        mosaic = graph.input("mosaic", ("batch", 1, "height", "width"))
+        noise = graph.input("noise", ("noise_batch", 1, "noise_height", "noise_width"))
+        colours = graph.input("colours", ("colours_batch", 3, "height", "width"))
+        graph.output("rgb", emit_mosaic_net(graph, network, mosaic, noise, colours), ("batch", 3, "height", "width"))
+    elif isinstance(network, ColourNet):
+        x = graph.input("x", ("batch", 3, "height", "width"))
+        sigma = graph.input("sigma", ("sigma_batch", "sigma_channels", "sigma_height", "sigma_width"))
+        graph.output("clean", emit_colour_net(graph, network, x, sigma), ("batch", 3, "height", "width"))
+    else:
+        raise WeightsError(f"{type(network).__name__} cannot be exported; {' and '.join(EXPORTABLE)} can.")
+    return graph.model(metadata, producer="physrestore", version=physrestore.__version__)
+
+
+def emit_mosaic_net(graph: Graph, network: MosaicNet, mosaic: str, noise: str, colours: str) -> str:
+    """`MosaicNet.forward`."""
+    values = graph.node("Mul", mosaic, colours)
+    size = graph.node("Shape", values)
+    levels = graph.node("Expand", graph.node("Mul", noise, colours), size)
+    planes = _padded(graph, graph.node("Concat", values, levels, axis=1), size, network.multiple, mode="constant")
+    packed = _unshuffled(graph, planes, 6, network.config.unshuffle)
+    kept = _channels(graph, packed, 3 * network.config.unshuffle**2)
+    out = graph.node("Add", _unet(graph, network.trunk, packed), _conv(graph, network.interpolation, kept))
+    return _cropped(graph, _shuffled(graph, graph.node("Add", out, kept), network.config.unshuffle), size)
+
+
+def emit_colour_net(graph: Graph, network: ColourNet, x: str, sigma: str) -> str:
+    """`ColourNet.forward`."""
+    size = graph.node("Shape", x)
+    levels = graph.node("Expand", sigma, size)
+    planes = _padded(graph, graph.node("Concat", x, levels, axis=1), size, network.multiple, mode="edge")
+    packed = _unshuffled(graph, planes, 6, network.config.unshuffle)
+    correction = _shuffled(graph, _unet(graph, network.trunk, packed), network.config.unshuffle)
+    return graph.node("Add", x, _cropped(graph, correction, size))
+
+
+def _unet(graph: Graph, trunk: UNet, x: str) -> str:
+    x = _conv(graph, trunk.head, x)
+    skips = []
+    for encoder, down in zip(trunk.encoders, trunk.down, strict=False):
+        x = _stage(graph, encoder, x)
+        skips.append(x)
+        x = _conv(graph, down, x)
+    x = _stage(graph, trunk.encoders[-1], x)
+    for decoder, up, skip in reversed(list(zip(trunk.decoders, trunk.up, skips, strict=True))):
+        widened = _shuffled(graph, _conv(graph, up[0], x), 2)  # type: ignore[index]
+        x = _stage(graph, decoder, graph.node("Add", widened, skip))
+    return _conv(graph, trunk.tail, x)
+
+
+def _stage(graph: Graph, stage: nn.Module, x: str) -> str:
+    for block in stage.children():
+        inner = graph.node("Relu", _conv(graph, block.first, x))
+        x = graph.node("Add", x, _conv(graph, block.second, inner))
+    return x
+
+
+def _conv(graph: Graph, layer: nn.Module, x: str) -> str:
+    assert isinstance(layer, nn.Conv2d)
+    assert isinstance(layer.padding, tuple)
+    assert layer.bias is None
+    weight = graph.constant(layer.weight.detach().cpu().float().numpy())
+    pads = [*layer.padding, *layer.padding]
+    return graph.node("Conv", x, weight, kernel_shape=layer.kernel_size, strides=layer.stride, pads=pads)
+
+
+def _unshuffled(graph: Graph, x: str, channels: int, block: int) -> str:
+    """As `torch.nn.functional.pixel_unshuffle`: a strided convolution with ones (ONNX orders channels differently)."""
+    if block == 1:
+        return x
+    ones = torch.eye(channels * block**2).reshape(-1, channels, block, block)
+    return graph.node("Conv", x, graph.constant(ones.numpy()), kernel_shape=[block, block], strides=[block, block])
+
+
+def _shuffled(graph: Graph, x: str, block: int) -> str:
+    """As `torch.nn.functional.pixel_shuffle`."""
+    return x if block == 1 else graph.node("DepthToSpace", x, blocksize=block, mode="CRD")
+
+
+def _channels(graph: Graph, x: str, count: int) -> str:
+    return graph.node("Slice", x, graph.integers(0), graph.integers(count), graph.integers(1))
+
+
+def _padded(graph: Graph, x: str, size: str, multiple: int, *, mode: str) -> str:
+    """Padded at the bottom and the right until both sides are multiples."""
+    if multiple == 1:
+        return x
+    sides = graph.node("Slice", size, graph.integers(2), graph.integers(4), graph.integers(0))
+    missing = graph.node("Mod", graph.node("Neg", sides), graph.integers(multiple))
+    pads = graph.node("Concat", graph.integers(0, 0, 0, 0, 0, 0), missing, axis=0)
+    return graph.node("Pad", x, pads, mode=mode)
+
+
+def _cropped(graph: Graph, x: str, size: str) -> str:
+    """Rows and columns beyond ``size`` (B, C, H, W) cut off."""
+    ends = graph.node("Slice", size, graph.integers(2), graph.integers(4), graph.integers(0))
+    return graph.node("Slice", x, graph.integers(0, 0), ends, graph.integers(2, 3))
