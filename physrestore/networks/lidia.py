@@ -7,13 +7,13 @@ estimates of all patches are averaged into a picture and taken apart again, so t
 overlap it.
 
 Source:
-    Vaksman, Elad, Milanfar, "LIDIA: Lightweight learned image denoising with instance adaptation", NTIRE 2020.
-    Parameters: 61,598 (gray), 40,235 (gray, small), 94,076 (colour).
+    Vaksman, Elad, Milanfar, "LIDIA: Lightweight learned image denoising with instance adaptation", NTIRE 2020. What the
+    paper leaves open (borders, the unit of distances, normalisation) is as in the authors' published networks.
+    Parameters: 61,589 (gray), 40,226 (gray, small), 94,067 (colour). The authors count 9 more, a constant filter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from physrestore.errors import PriorError
 from physrestore.networks.borders import pad_mirrored, require_pictures
-from physrestore.networks.lidia_layers import RowWeights, SeparableBlock, SeparableLayer
-from physrestore.networks.lidia_patches import PatchMatrices, add_dilated, coverage, smooth, take_dilated
+from physrestore.networks.lidia_net import PatchNet
+from physrestore.networks.lidia_pass import Stripes, denoise_by_own_statistics, first_means, last_mean
+from physrestore.networks.lidia_patches import PatchMatrices, smooth
 from physrestore.networks.non_local import nearest_offsets
 
 INITIAL_SEED = 0
@@ -31,12 +32,6 @@ INITIAL_SEED = 0
 COARSE = 2
 # What lies around the mirrored picture: darker than most of it, so that windows that reach there find nothing alike.
 OUTSIDE = -1.0
-# Luma of ITU-R BT.601, by which colour patches are compared.
-LUMA = (0.2989, 0.5870, 0.1140)
-# Patches that go through the layers at a time: their features stay in a second-level cache of 1 MiB.
-BLOCK = 128
-# Patches whose surroundings are taken apart at a time.
-STRIPE = 4096
 
 
 @dataclass(frozen=True)
@@ -50,6 +45,8 @@ class LIDIAConfig:
         neighbours: Rows: the patch and its nearest ones.
         radius: Neighbours are sought up to that many samples away, along both axes.
         deep: Whether blocks have two layers; without, it is the paper's small network.
+        picture_statistics: Normalise by the statistics of the picture at hand, as while training, instead of those
+            remembered from training. The published networks were tested so.
         scaled: Divide pictures by their noise, so that one network serves all levels. The published networks do not.
         level: Std of the noise that it is made for, in the picture's unit; with ``scaled`` the level to which pictures
             are brought.
@@ -61,6 +58,7 @@ class LIDIAConfig:
     neighbours: int = 14
     radius: int = 14
     deep: bool = True
+    picture_statistics: bool = False
     scaled: bool = False
     level: float = 25 / 255
 
@@ -68,30 +66,15 @@ class LIDIAConfig:
     def published(cls, *, channels: int = 1, small: bool = False, level: float = 25 / 255) -> LIDIAConfig:
         """The paper's gray, small gray, and colour networks."""
         patch, features = (7, 64) if channels == 1 else (5, 80)
-        return cls(channels=channels, patch=patch, features=features, deep=not small, level=level)
-
-
-@dataclass(frozen=True)
-class _Features:
-    """Some patches on their way through the network: n patches, k rows, d = C patch^2 pixels, f features.
-
-    Attributes:
-        noisy: (n, d), the patches themselves.
-        fine: (k, n, f), of the first scale.
-        coarse: (k, n, f), of the second.
-        weight: (n, 1), of the patch itself at the second scale.
-    """
-
-    noisy: Tensor
-    fine: Tensor
-    coarse: Tensor
-    weight: Tensor
+        return cls(
+            channels=channels, patch=patch, features=features, deep=not small, picture_statistics=True, level=level
+        )
 
 
 class LIDIA(nn.Module):
     """Non-local denoiser of a few ten thousand parameters.
 
-    Memory: 28 int16 a pixel for what is similar to what, 14 float32 a pixel and channel for sums, and about 100 MB that
+    Memory: 56 bytes a pixel for what is similar to what, 16 bytes a pixel and channel for sums, and about 200 MB that
     do not depend on the picture. While training, all features of a batch are kept: about 100 kB a pixel.
 
     Args:
@@ -101,29 +84,26 @@ class LIDIA(nn.Module):
     def __init__(self, config: LIDIAConfig) -> None:
         super().__init__()
         self.config = config
-        k, f, d = config.neighbours, config.features, config.channels * config.patch**2
-        self.fine_weights, self.coarse_weights = RowWeights(k), RowWeights(k)
-        self.fine, self.coarse = (SeparableBlock((k, k), (d, f), norm=False, deep=config.deep) for _ in range(2))
-        self.fine_estimate, self.coarse_estimate = (SeparableLayer((k, 1), (f, d)) for _ in range(2))
-        self.fine_return, self.coarse_return = (SeparableLayer((1, k), (d, f), rectify=True) for _ in range(2))
-        self.joint = SeparableBlock((4 * k, 4 * k), (f, f), norm=True, deep=config.deep)
-        self.noise = SeparableLayer((4 * k, 1), (f, d))
-        # How fast the weight of a patch in the average of all falls with its variance.
-        self.flatness = nn.Parameter(torch.full((1,), 0.5))
+        self.net = PatchNet(
+            channels=config.channels,
+            patch=config.patch,
+            rows=config.neighbours,
+            features=config.features,
+            deep=config.deep,
+        )
         self.reset(torch.Generator().manual_seed(INITIAL_SEED))
 
     @property
     def reach(self) -> int:
-        """Pixels by which an output can depend on its surroundings, the mean of the whole picture aside."""
+        """Pixels by which an output can depend on its surroundings, statistics of the whole picture aside."""
         half = (self.config.patch - 1) // 2
-        averaging = half + 2 * COARSE * half + 1
-        return averaging + COARSE * half + COARSE * self.config.radius + COARSE * half + 1
+        # Patches that cover the pixel; the averaged pictures under such a patch; the patches which those come from.
+        averaging = half + (COARSE * half + 1) + COARSE * half
+        return averaging + COARSE * self.config.radius + COARSE * half + 1
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw new weights, on the CPU."""
-        for layer in self.modules():
-            if isinstance(layer, SeparableLayer | RowWeights):
-                layer.reset(generator)
+        self.net.reset(generator)
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Denoise.
@@ -138,7 +118,7 @@ class LIDIA(nn.Module):
         """
         require_pictures(x, channels=self.config.channels, network="LIDIA")
         # The paper's pictures reach from -1 to 1.
-        gain = 2.0 * (self._scale(sigma) if self.config.scaled else torch.ones_like(x[:1, :1, :1, :1]))
+        gain = 2.0 * (self._scale(sigma) if self.config.scaled else x.new_ones(1, 1, 1, 1))
         mean = x.mean((-2, -1), keepdim=True)
         centred = (x - mean) * gain
         if self.training:
@@ -148,41 +128,29 @@ class LIDIA(nn.Module):
     def _scale(self, sigma: Tensor) -> Tensor:
         if sigma.dim() > 1 and sigma.shape[-2:] != (1, 1):
             raise PriorError(
-                f"LIDIA takes one noise level a picture, not a map of shape {tuple(sigma.shape)}: give its root mean "
-                "square, or stabilise the noise first."
+                f"LIDIA takes one noise level a picture, not a map of shape {tuple(sigma.shape)}: stabilise the noise, "
+                "or give its root mean square."
             )
         return self.config.level / sigma.reshape(-1, 1, 1, 1)
 
     def _denoise(self, x: Tensor) -> Tensor:
         """Denoise pictures without mean, (B, C, H, W)."""
-        patch, images, channels = self.config.patch, *x.shape[:2]
-        fine, coarse = self._fine_matrices(x), self._coarse_matrices(x)
-        height, width = fine.offsets.shape[1:3]
-        stripe = height if self.training else max(1, STRIPE // width)
-        stripes = [(top, min(stripe, height - top)) for top in range(0, height, stripe)]
-        # While training there is one stripe, whose features are kept; otherwise they are computed twice.
-        kept = list(self._features(fine, coarse, *stripes[0])) if self.training else None
+        border = self.config.patch - 1
+        fine = pad_mirrored(x, left=border, right=border, top=border, bottom=border)
+        # Patches of the second scale have their middle where those of the first have it; smoothing takes one pixel.
+        border = border // 2 + COARSE * border // 2 + 1
+        coarse = smooth(pad_mirrored(x, left=border, right=border, top=border, bottom=border))
+        scales = self._matrices(fine, 1), self._matrices(coarse, COARSE)
+        if self.config.picture_statistics and not self.training:
+            return denoise_by_own_statistics(self.net, scales)
+        stripes = Stripes(self.net, scales, whole=self.training)
+        return last_mean(stripes, first_means(stripes))
 
-        first, second = (PatchSum(x, (images, channels, height, width), patch=patch, step=k) for k in (1, COARSE))
-        for top, rows in stripes:
-            estimates = map(self._first_estimates, kept or self._features(fine, coarse, top, rows))
-            for pictures, patches in zip((first, second), zip(*estimates, strict=True), strict=True):
-                pictures.add(top, torch.cat(patches).view(images, rows, width, -1))
-        first_mean = first.mean()
-        second_mean = smooth(pad_mirrored(second.mean(), left=1, right=1, top=1, bottom=1))
-
-        clean, weight = (PatchSum(x, (images, c, height, width), patch=patch, step=1) for c in (channels, 1))
-        for top, rows in stripes:
-            returned = zip(
-                take_dilated(first_mean[:, :, top : top + rows + patch - 1], patch, 1).flatten(0, 2).split(self._block),
-                take_dilated(second_mean[:, :, top : top + rows + COARSE * (patch - 1)], patch, COARSE)
-                .flatten(0, 2)
-                .split(self._block),
-                strict=True,
-            )
-            parts = zip(kept or self._features(fine, coarse, top, rows), returned, strict=True)
-            denoised = [self._last_estimate(part, *back) for part, back in parts]
-            for pictures, patches in zip((clean, weight), zip(*denoised, strict=True), strict=True):
-                pictures.add(top, torch.cat(patches).view(images, rows, width, -1))
-        inside = (..., slice(patch - 1, -(patch - 1)), slice(patch - 1, -(patch - 1)))
-        return clean.total[inside] / weight.total[inside]
+    def _matrices(self, x: Tensor, step: int) -> PatchMatrices:
+        """All patches of a picture and their nearest ones; windows may reach out of it."""
+        radius = self.config.radius
+        padded = F.pad(x, [radius * step] * 4, value=OUTSIDE)
+        offsets = nearest_offsets(
+            self.net.gray(padded), patch=self.config.patch, radius=radius, count=self.config.neighbours, step=step
+        )
+        return PatchMatrices(padded, offsets, patch=self.config.patch, radius=radius, step=step)
