@@ -16,13 +16,15 @@ from noise_models.sensor import SensorNoise
 from physrestore.selfsup.blind_spot import BlindSpotModel
 from physrestore.selfsup.blind_spot_data import Observed
 from physrestore.selfsup.few_electrons import refine
-from physrestore.selfsup.folder import observe
+from physrestore.selfsup.folder import hide_held_out, observe
 from physrestore.selfsup.posterior import Evidence, Posterior, colour_posterior, posterior
 from physrestore.selfsup.row_posterior import ROBUST_SIGMAS, RowEvidence, row_posterior
 from physrestore.selfsup.z_scores import ZInput, ZReport, z_report
 from physrestore.tiling import map_tiles
 
 TILE = 480
+# Fewer held-out sites than this do not tell the noise law to 5 %.
+ENOUGH_SITES = 20_000
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def restore_blind_spot(
     *,
     hole: int | None = None,
     few_electrons: bool = True,
+    trained_as: int | None = None,
     tile: int = TILE,
     progress: Callable[[float], None] | None = None,
 ) -> BlindSpotResult:
@@ -83,6 +86,8 @@ def restore_blind_spot(
         hole: Side of the hole; None: the model's own.
         few_electrons: Whether dark sites, and with heavy tails all that read noise dominates, get the exact law by
             quadrature (layout "mosaic"); False: the Gaussian closed form everywhere.
+        trained_as: Place of this frame in the folder that the model was trained on: the z-report then looks only at
+            the sites that training left out, if those are enough. None: the frame is new to the model.
         tile: Side of the tiles, about: memory against overhead. It does not change the result.
         progress: Called with the share done, 0..1.
 
@@ -130,7 +135,7 @@ def restore_blind_spot(
         mosaic=result.mean[0, 0],
         std=result.variance[0, 0].sqrt(),
         predicted=predicted.mean[0, 0],
-        z=z_report(z_input(observed, predicted, offsets)),
+        z=z_report(z_input(_judged(observed, trained_as), predicted, offsets)),
         numbers=numbers,
         seconds=time.perf_counter() - begin,
     )
@@ -174,6 +179,19 @@ def predict_frame(
     return Predicted(mean, variance, Posterior(*rest) if rest else None)
 
 
+def _judged(observed: Observed, trained_as: int | None) -> Observed:
+    """The sites for the z-report: of a frame that was trained on, those held out; all where these are too few.
+
+    A network of some ten thousand weights cannot remember the noise of a million sites, so the fallback is harmless.
+    """
+    if trained_as is None:
+        return observed
+    known = hide_held_out(observed, seed=trained_as).scored == 0
+    if int((observed.measured & known).sum()) < ENOUGH_SITES:
+        return observed
+    return observed.with_planes(known=observed.known * known)
+
+
 def evidence_of(observed: Observed, mean: Tensor) -> Evidence:
     """What every site measured, with the noise at a predicted mean."""
     return Evidence(observed.light, observed.noise_variance(mean), observed.known > 0, observed.censored)
@@ -194,6 +212,7 @@ def z_input(observed: Observed, predicted: Predicted, offsets: Tensor) -> ZInput
         sites=observed.measured[0, 0],
         colour=colours[0].argmax(0),
         letters="M" if observed.cfa.is_mono else "RGB",
+        period=observed.cfa.period[0],
     )
 
 

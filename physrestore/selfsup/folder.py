@@ -21,9 +21,12 @@ from physrestore.selfsup.row_posterior import row_nll
 
 # Share of the sites that never enter the loss: they judge the prediction.
 HELD_OUT = 0.02
+# Sites kept for crops, all frames together: about half a gigabyte. Larger folders are trained on random windows.
+SITES_IN_MEMORY = 1 << 24
+WINDOW = 528
 # Weights are averaged with this memory in steps, at most a tenth of the training.
 AVERAGING_STEPS = 100
-# Steps between looks at the clock cost nothing; the learning rate ends at this share of its start.
+# The learning rate ends at this share of its start.
 LAST_RATE = 0.02
 MAX_GRADIENT_NORM = 1.0
 
@@ -91,10 +94,10 @@ def train_folder(
     if not frames or len(frames) != len(noise_of_each):
         raise ValueError(f"Needed is one noise for every frame; {len(frames)} frames, {len(noise_of_each)} noises.")
     model = fresh_model(config, generator=generator) if start is None else _copy(start)
-    seen = [
-        hide_held_out(observe(model.config, frame, noise), seed=k)
-        for k, (frame, noise) in enumerate(zip(frames, noise_of_each, strict=True))
-    ]
+    seen: list[Observed] = []
+    for k, (frame, noise) in enumerate(zip(frames, noise_of_each, strict=True)):
+        whole = hide_held_out(observe(model.config, frame, noise), seed=k)
+        seen += windows(whole, sites=SITES_IN_MEMORY // len(frames), generator=generator)
     return fit(model, seen, loss=blind_spot_loss, training=training, generator=generator, on_step=on_step)
 
 
@@ -114,6 +117,23 @@ def hide_held_out(observed: Observed, *, seed: int) -> Observed:
     """The same with a share of `HELD_OUT` of the sites kept from the loss; the same ones for the same seed and size."""
     draw = torch.rand(1, 1, *observed.shape, generator=torch.Generator().manual_seed(seed))
     return observed.with_planes(scored=(draw >= HELD_OUT).to(observed.planes))
+
+
+def windows(observed: Observed, *, sites: int, generator: torch.Generator) -> list[Observed]:
+    """The frame itself if it is small, else random windows of it with about so many sites in all, at least one."""
+    height, width = observed.shape
+    if height * width <= max(sites, WINDOW**2):
+        return [observed]
+    pieces = []
+    for _ in range(max(1, sites // WINDOW**2)):
+        window = []
+        for size, period in zip(observed.shape, observed.cfa.period, strict=True):
+            side = min(WINDOW, size)
+            start = period * int(torch.randint((size - side) // period + 1, (), generator=generator))
+            window.append(slice(start, start + side))
+        piece = observed.crop(*window)
+        pieces.append(Observed(piece.planes.clone(), piece.cfa))  # lets go of the whole frame
+    return pieces
 
 
 def blind_spot_loss(prediction: Prediction, observed: Observed) -> Tensor:
@@ -175,7 +195,7 @@ def fit(
         if not math.isfinite(number):
             raise RestoreError(f"Training diverged in step {step}: loss {number}. Use a lower learning rate.")
         optimiser.zero_grad()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]  # torch types it not
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
         optimiser.step()
         step += 1

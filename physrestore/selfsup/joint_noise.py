@@ -175,7 +175,9 @@ def _gain_error(noise: SensorNoise) -> float:
 
 def _seen(frames: Sequence[RawFrame], noise: SensorNoise, model: BlindSpotModel) -> tuple[Ratio | None, Ratio | None]:
     """Gain and dark variance over the assumed ones, all frames together."""
-    reports = [restore_blind_spot(frame, noise, model, few_electrons=False).z for frame in frames]
+    reports = [
+        restore_blind_spot(frame, noise, model, few_electrons=False, trained_as=k).z for k, frame in enumerate(frames)
+    ]
     return pooled([r.gain for r in reports]), pooled([r.dark for r in reports])
 
 

@@ -113,7 +113,8 @@ def colour_nll(mean: Tensor, covariance: Tensor, evidence: Evidence) -> Tensor:
     solved = torch.linalg.solve_triangular(factor, scaled[..., None], upper=False)[..., 0]
     log_det = 2.0 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     log_noise = torch.where(weights > 0, _last(evidence.noise).log() + LOG_2PI, torch.zeros_like(weights)).sum(-1)
-    return (0.5 * (solved.square().sum(-1) + log_det + log_noise))[:, None]
+    each: Tensor = 0.5 * (solved.square().sum(-1) + log_det + log_noise)
+    return each[:, None]
 
 
 def colour_posterior(mean: Tensor, covariance: Tensor, evidence: Evidence) -> Posterior:

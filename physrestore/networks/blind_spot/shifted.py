@@ -141,7 +141,7 @@ class ShiftedBlindSpot(nn.Module):
     @property
     def grid(self) -> int:
         """Tiles that start on multiples of it, in frames whose sides are, predict what the whole frame does."""
-        return 2**self.config.depth
+        return 1 << self.config.depth
 
     def reach(self, hole: int) -> int:
         """Pixels beyond which nothing changes an output, at most."""
