@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,46 @@ def test_other_weights_are_refused() -> None:
         cscnet_of_authors(given | {"more": torch.zeros(1)}, level=LEVEL)
     with pytest.raises(PriorError, match=r"wrong shapes: output \(3, 25\) for \(4, 25\)"):
         cscnet_of_authors(given | {"apply_C.weight": given["apply_C.weight"][:3]}, level=LEVEL)
+
+
+def published(kind: str) -> nn.Module:
+    if kind == "DnCNN":
+        return dncnn_of_kair(tensors(shared("weights/dncnn/dncnn_25.pth")), level=LEVEL)
+    return cscnet_of_authors(tensors(shared("weights/cscnet/sigma_25.model")), level=LEVEL)
+
+
+# What these networks give on these pictures; on all of BSD68 the published means (see `tests.benchmarks.founding`).
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("kind", "names", "expected"),
+    [("DnCNN", ["test001"], 25.931), ("CSCNet", ["test001"], 25.840)],
+)
+def test_published_weights_give_the_published_quality(kind: str, names: list[str], expected: float) -> None:
+    assert mean_psnr(published(kind), names) == pytest.approx(expected, abs=TOLERANCE_DB)
+
+
+@pytest.mark.data
+@torch.no_grad()
+def test_a_small_mistake_in_cscnet_shows() -> None:
+    network = published("CSCNet")
+    assert isinstance(network, CSCNet)
+    clean = picture(shared("sets/bsd68/test001.png"))[..., 100:164, 100:164]
+    noisy = clean + LEVEL * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    right = psnr(network(noisy, torch.tensor(LEVEL)), clean)
+    fewer = CSCNet(replace(network.config, unfoldings=11))
+    fewer.load_state_dict(network.state_dict())
+    assert abs(psnr(fewer(noisy, torch.tensor(LEVEL)), clean) - right) > TOLERANCE_DB
+    one_grid = network.on_grid(noisy, 0, 0)
+    assert psnr(one_grid, clean) < right - 3  # the average over shifts is what makes the quality
+
+
+@pytest.mark.data
+@torch.no_grad()
+def test_a_small_mistake_in_dncnn_shows() -> None:
+    network = published("DnCNN")
+    assert isinstance(network, DnCNN)
+    clean = picture(shared("sets/bsd68/test001.png"))[..., 100:164, 100:164]
+    noisy = clean + LEVEL * torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    right = psnr(network(noisy, torch.tensor(LEVEL)), clean)
+    network.convolutions[8].bias.zero_()
+    assert abs(psnr(network(noisy, torch.tensor(LEVEL)), clean) - right) > TOLERANCE_DB
