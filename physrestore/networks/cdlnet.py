@@ -159,7 +159,7 @@ class CDLNet(nn.Module):
 
     def _threshold(self, unfolding: int, level: Tensor) -> Tensor:
         """(B or 1, filters, h or 1, w or 1)."""
-        constant, factor = self.threshold[unfolding].reshape(2, 1, -1, 1, 1)
+        constant, factor = self.threshold[unfolding].reshape(2, 1, -1, 1, 1).unbind()
         return constant + factor * level if self.config.constant_thresholds else factor * level
 
     def _blocks(self, x: Tensor) -> Tensor:

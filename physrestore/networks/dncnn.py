@@ -93,7 +93,7 @@ class DnCNN(nn.Module):
     @torch.no_grad()
     def folded(self) -> DnCNN:
         """A copy whose normalisation is part of the convolutions: what it computes in evaluation mode, but faster."""
-        plain = DnCNN(replace(self.config, batch_norm=False)).to(self.convolutions[0].weight)
+        plain = DnCNN(replace(self.config, batch_norm=False)).to(next(self.parameters()))
         for k, (ours, theirs) in enumerate(zip(plain.convolutions, self.convolutions, strict=True)):
             norm = self.norms[k - 1] if self.config.batch_norm and 0 < k < self.config.layers - 1 else None
             _fold(ours, theirs, norm)
