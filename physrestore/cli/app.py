@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from physrestore import __version__
-from physrestore.cli import calibrate, demo, doctor, inspect, profile, restore, simulate
+from physrestore.cli import calibrate, demo, doctor, export, inspect, profile, restore, simulate, train
 from physrestore.cli.console import Exit, note, say
 
 app = typer.Typer(
@@ -42,6 +42,8 @@ app.command("calibrate")(calibrate.calibrate)
 app.add_typer(profile.app, name="profile")
 app.command("simulate")(simulate.simulate)
 app.command("restore")(restore.restore)
+app.command("train")(train.train)
+app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 
 
@@ -50,7 +52,7 @@ def main() -> None:
     # Threads that wait shall sleep: spinning ones make a photo six times slower on a machine with other work to do.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app(args=calibrate.spread_path_lists(sys.argv[1:]))
+        app(args=calibrate.spread_path_lists(sys.argv[1:], (*calibrate.PATH_LISTS, *train.PATH_LISTS)))
     except SystemExit as end:
         # typer turns Ctrl-C into this code without a word.
         if end.code == Exit.INTERRUPTED:
