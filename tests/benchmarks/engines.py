@@ -1,0 +1,107 @@
+"""Engines for the fast method's networks: CPU-seconds per megapixel and rounding of torch and ONNX Runtime, one thread.
+
+Random weights of the shipped sizes restore a noisy ramp in square tiles. Time is that of the process, the least of
+several runs: what other programs do counts little. Rounding is the largest and the root-mean-square difference from
+torch in float32, in units of the noise's std.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from noise_models.cfa import Cfa
+from physrestore.networks.mosaic_net import MosaicNet, MosaicNetConfig
+from physrestore.networks.onnx import onnx_bytes
+from physrestore.working_space import one_hot
+
+SIZES = {"small": MosaicNetConfig(), "large": MosaicNetConfig(channels=(24, 48, 96, 128))}
+NOISE = 0.05
+
+Restore = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Print one row an engine, size and tile."""
+    parser = argparse.ArgumentParser(prog="engines", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--tiles", type=int, nargs="+", default=[512, 1024])
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    print(f"{'network':8}{'tile':>6}  {'engine':24}{'CPU-s/MP':>10}{'largest':>10}{'rms':>10}")
+    for size, config in SIZES.items():
+        network = _sized_like_trained(MosaicNet(config))
+        for tile in options.tiles:
+            _rows(size, network, tile, options.repeats)
+
+
+@torch.no_grad()
+def _sized_like_trained(network: MosaicNet) -> MosaicNet:
+    """At its start half of the weights are nearly zero, and so is their rounding."""
+    generator = torch.Generator().manual_seed(1)
+    for values in network.parameters():
+        values.add_(0.5 * torch.randn(values.shape, generator=generator) / values[0].numel() ** 0.5)
+    return network.eval()
+
+
+def _rows(size: str, network: MosaicNet, tile: int, repeats: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ramp = torch.linspace(0, 1, tile).expand(1, 1, tile, tile)
+    mosaic = ramp + NOISE * torch.randn(ramp.shape, generator=generator)
+    inputs = (mosaic, torch.full((1, 1, 1, 1), NOISE), one_hot(Cfa.parse("RGGB"), tile, tile))
+    reference = None
+    for name, engine in _engines(network):
+        seconds, result = [], torch.zeros(0)
+        for _ in range(repeats + 1):  # the first one prepares
+            begin = time.process_time()
+            result = engine(*inputs)
+            seconds.append(time.process_time() - begin)
+        reference = result if reference is None else reference
+        error = (result - reference) / NOISE
+        cost = min(seconds[1:]) / (tile**2 / 1e6)
+        rounding = f"{float(error.abs().max()):10.5f}{float(error.square().mean().sqrt()):10.5f}"
+        print(f"{size:8}{tile:6}  {name:24}{cost:10.3f}{rounding}", flush=True)
+
+
+def _engines(network: MosaicNet) -> Iterator[tuple[str, Restore]]:
+    """The first one is the reference."""
+
+    @torch.inference_mode()
+    def contiguous(mosaic: Tensor, noise: Tensor, colours: Tensor) -> Tensor:
+        # `MosaicNet.forward` without its change of layout; tiles are multiples here.
+        planes = torch.cat([mosaic * colours, (noise * colours).expand(-1, -1, *mosaic.shape[-2:])], dim=1)
+        return network.trunk(planes) + network.interpolation(planes[:, :3]) + planes[:, :3]
+
+    @torch.inference_mode()
+    def channels_last(*inputs: Tensor) -> Tensor:
+        return network(*inputs)
+
+    @torch.inference_mode()
+    def bfloat16(*inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(*inputs).float()
+
+    yield "torch float32", contiguous
+    network.to(memory_format=torch.channels_last)
+    yield "torch, channels last", channels_last
+    yield "torch, bfloat16", bfloat16
+    network.to(memory_format=torch.contiguous_format)
+    yield "onnxruntime", _onnxruntime(network)
+
+
+def _onnxruntime(network: MosaicNet) -> Restore:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(onnx_bytes(network, {}), options, providers=["CPUExecutionProvider"])
+
+    def restore(mosaic: Tensor, noise: Tensor, colours: Tensor) -> Tensor:
+        feed = {"mosaic": mosaic.contiguous().numpy(), "noise": noise.numpy(), "colours": colours.numpy()}
+        return torch.from_numpy(session.run(None, feed)[0])
+
+    return restore
