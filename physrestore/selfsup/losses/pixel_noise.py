@@ -44,8 +44,8 @@ class PixelNoise:
         Raises:
             ValueError: a value that is negative or not finite, or no noise at all.
 
-        >>> float(PixelNoise.of(gain=0.01, sigma=0.1).variance(torch.full((1, 1, 1, 1), 0.5)))
-        0.014999999664723873
+        >>> round(float(PixelNoise.of(gain=0.01, sigma=0.1).variance(torch.full((1, 1, 1, 1), 0.5))), 6)
+        0.015
         """
         values = {"gain": torch.as_tensor(gain), "sigma": torch.as_tensor(sigma), "row": torch.as_tensor(row)}
         for name, value in values.items():
@@ -127,7 +127,9 @@ class PixelNoise:
         batch, channels, height, _ = like.shape
         groups = torch.tensor(self.row_groups or (0,) * channels, device=like.device)
         if groups.numel() != channels:
-            raise ValueError(f"Row groups {self.row_groups} are of {groups.numel()} channels; the image has {channels}.")
+            raise ValueError(
+                f"Row groups {self.row_groups} are of {groups.numel()} channels; the image has {channels}."
+            )
         return _unit((batch, int(groups.max()) + 1, height, 1), like, generator, signs)[:, groups]
 
     def window(self, rows: slice, columns: slice) -> Self:

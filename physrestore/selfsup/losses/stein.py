@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,18 @@ from physrestore.selfsup.losses.pixel_noise import PixelNoise
 RARE = 0.5 - 20.0**-0.5
 # A std below this share of the image's largest is raised to it: the probe divides by it.
 LEAST_STD = 1e-3
+
+
+class Derivative(NamedTuple):
+    """The derivative of an estimate, at every site; noisy, only means over sites count.
+
+    Attributes:
+        own: Of a value by the measurement at its own site.
+        rows: ``row^2`` times that of a value by all measurements of its row.
+    """
+
+    own: Tensor
+    rows: Tensor
 
 
 @dataclass(frozen=True)
@@ -55,43 +68,14 @@ class Stein(SelfLoss):
         weights: Tensor | None = None,
     ) -> Risk:
         """As in `SelfLoss`."""
-        std = noise.std(y)
+        law, std = noise.fitted(y), noise.std(y)
         seen = estimate(y, std)
+        slope = derivative(estimate, y, noise, seen=seen, std=std, step=self.step, generator=generator)
         values = (seen - y).square() - noise.expected_variance(y)
-        values = values + 2.0 * self.divergence(estimate, y, noise, seen=seen, std=std, generator=generator)
+        values = values + 2.0 * ((law.gain * y + law.sigma**2) * slope.own + slope.rows)
         if self.second_order and noise.grows:
             values = values - self._curvature(estimate, y, noise, seen, std, generator)
         return Risk(values, site_weights(weights, y))
-
-    def divergence(
-        self,
-        estimate: Estimate,
-        y: Tensor,
-        noise: PixelNoise,
-        *,
-        seen: Tensor,
-        std: Tensor,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Covariance of the noise times the derivative of the estimate, at every site; its mean is what counts.
-
-        Args:
-            estimate: As in `SelfLoss`.
-            y: As there.
-            noise: As there.
-            seen: ``estimate(y, std)``, called already.
-            std: Given to the estimate; it stays the same while ``y`` moves.
-            generator: Of the probe.
-        """
-        law = noise.fitted(y)
-        spread = _floored((law.gain * y.clamp(min=0.0) + law.sigma**2).sqrt().expand(y.shape))
-        signs = _signs(y, generator)
-        move, along = spread * signs, (law.gain * y + law.sigma**2) / spread * signs
-        if law.has_rows:
-            rows = law.row * law.row_pattern(y, generator=generator, signs=True)
-            move, along = move + rows, along + rows
-        moved = estimate(y + self.step * move, std)
-        return along * (moved - seen) / self.step
 
     def _curvature(
         self, estimate: Estimate, y: Tensor, noise: PixelNoise, seen: Tensor, std: Tensor, generator: torch.Generator
@@ -111,10 +95,38 @@ class Stein(SelfLoss):
         return weight * probe * bend / (self.second_step * spread).square()
 
 
+def derivative(
+    estimate: Estimate,
+    y: Tensor,
+    noise: PixelNoise,
+    *,
+    seen: Tensor,
+    std: Tensor,
+    step: float,
+    generator: torch.Generator,
+) -> Derivative:
+    """How the estimate follows its measurement, along one random probe with the covariance of the noise.
+
+    Args:
+        estimate: As in `SelfLoss`.
+        y: As there.
+        noise: As there.
+        seen: ``estimate(y, std)``, called already.
+        std: Given to the estimate; it stays the same while ``y`` moves.
+        step: Of the probe, in units of the noise.
+        generator: Of the probe.
+    """
+    law = noise.fitted(y)
+    spread = _floored((law.gain * y.clamp(min=0.0) + law.sigma**2).sqrt().expand(y.shape))
+    device = generator.device
+    signs = (2 * torch.randint(0, 2, y.shape, generator=generator, device=device) - 1).to(y)
+    move, rows = spread * signs, torch.zeros_like(y)
+    if law.has_rows:
+        rows = law.row * law.row_pattern(y, generator=generator, signs=True)
+        move = move + rows
+    response = (estimate(y + step * move, std) - seen) / step
+    return Derivative(signs / spread * response, rows * response)
+
+
 def _floored(std: Tensor) -> Tensor:
     return std.maximum(LEAST_STD * std.amax(dim=(1, 2, 3), keepdim=True))
-
-
-def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
-    drawn = torch.randint(0, 2, like.shape, generator=generator, device=generator.device)
-    return (2 * drawn - 1).to(like)
