@@ -1,0 +1,236 @@
+"""Is the adapted network better? Judged without the truth, on places that it did not learn from.
+
+Squares of a picture are dealt out at random: most to learn from, some to stop by, some for the verdict. Networks are
+compared on the same squares with the same random numbers, so that the difference of two scores is far better known
+than either. An adapted network is taken only if it is better by two standard errors of that difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from physrestore.selfsup.crops import NoisyImage, Place, cut
+from physrestore.selfsup.losses.base import Estimate, Risk, SelfLoss
+from physrestore.selfsup.losses.pixel_noise import PixelNoise
+
+# Side of the squares: wider than most structure and than the noise of a smoother reaches, small enough for many.
+BLOCK = 16
+# Fewer squares than this give no verdict: the standard error itself would be too uncertain.
+FEWEST_BLOCKS = 64
+# Accept at this many standard errors.
+CONFIDENCE = 2.0
+# Windows judged at most: 64 of 96x96 sites are 0.6 megapixels, two passes each.
+MOST_WINDOWS = 64
+# Squares of one window resemble each other; with at least this many windows their spread is taken into account.
+FEWEST_WINDOWS = 8
+
+
+class Role(IntEnum):
+    """What a square is for."""
+
+    LEARN = 0
+    STOP = 1
+    JUDGE = 2
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Two networks compared; scores are squared errors in units of the noise's variance.
+
+    Attributes:
+        before: Mean score of the first over the squares.
+        after: Of the second.
+        standard_error: Of their difference.
+        blocks: Squares.
+    """
+
+    before: float
+    after: float
+    standard_error: float
+    blocks: int
+
+    @property
+    def better(self) -> bool:
+        """Whether the second is better by `CONFIDENCE` standard errors."""
+        return self.after - self.before < -CONFIDENCE * self.standard_error
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Of one network on the squares of one role.
+
+    Attributes:
+        by_block: Score of every square, (N,) float64.
+        window: In which window every square lies, (N,) int64.
+    """
+
+    by_block: Tensor
+    window: Tensor
+
+    @property
+    def mean(self) -> float:
+        """Over the squares."""
+        return float(self.by_block.mean())
+
+
+class HeldOutGate:
+    """The squares of some pictures, and how networks do on them.
+
+    Attributes:
+        images: The pictures.
+        side: Of the windows in which networks see them.
+        judge: Loss that scores by site: `Stein` where the noise is known; `Noise2Void` judges masked pictures, and does
+            not reward keeping noise where the noise is stronger than believed.
+        seed: Of the random numbers that all networks share.
+
+    Raises:
+        ValueError: fewer squares for the verdict than `FEWEST_BLOCKS`.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[NoisyImage],
+        places: Sequence[Place],
+        *,
+        side: int,
+        judge: SelfLoss,
+        shares: tuple[float, float],
+        batch: int,
+        generator: torch.Generator,
+    ) -> None:
+        """Deal out the squares.
+
+        Args:
+            images: Pictures.
+            places: Windows of them, some of which are judged.
+            side: Of the windows.
+            judge: As above.
+            shares: Of the squares to stop by, and for the verdict.
+            batch: Windows a call of the network.
+            generator: Deals, and draws the seed.
+        """
+        self.images, self.side, self.judge, self._batch = images, side, judge, batch
+        self._roles = [_deal(image.values.shape[-2:], shares, generator) for image in images]
+        order = torch.randperm(len(places), generator=generator).tolist()[:MOST_WINDOWS]
+        self._places = [places[k] for k in sorted(order)]
+        self.seed = int(torch.randint(2**62, (), generator=generator))
+        count = len(self._blocks_of(Role.JUDGE))
+        if count < FEWEST_BLOCKS:
+            raise ValueError(
+                f"These pictures hold {count} squares of {BLOCK}x{BLOCK} for the verdict, at least {FEWEST_BLOCKS} are "
+                "needed. Give larger or more pictures."
+            )
+
+    def learn_masks(self) -> list[Tensor]:
+        """Sites to learn from, (H, W) bool for every picture."""
+        return self._masks(Role.LEARN)
+
+    def scores(self, estimate: Estimate, role: Role) -> Scores:
+        """Score a network.
+
+        Args:
+            estimate: The network, as the losses take it.
+            role: Of the squares: `Role.STOP` or `Role.JUDGE`.
+
+        Raises:
+            ValueError: scores that are not finite.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        masks, numbers = self._masks(role), _Numbers([image.values.shape[-2:] for image in self.images])
+        sums = torch.zeros(3, numbers.count, dtype=torch.float64)
+        windows = torch.zeros(numbers.count, dtype=torch.int64)
+        for first in range(0, len(self._places), self._batch):
+            places = self._places[first : first + self._batch]
+            y, noise, weights = cut(self.images, places, self.side, masks)
+            with torch.no_grad():
+                risk = self.judge.risk(estimate, y, noise, generator=generator, weights=weights)
+            if risk.values.shape != y.shape:
+                raise ValueError(f"{type(self.judge).__name__} does not score by site: judge by Stein or Noise2Void.")
+            for k, place in enumerate(places):
+                index = numbers.of_window(place, self.side)
+                windows[index.flatten()] = first + k
+                sums.index_add_(1, index.flatten(), _by_site(risk, noise, y, k))
+        return self._normalised(sums, windows)
+
+    def compare(self, before: Scores, after: Scores) -> Verdict:
+        """Two networks on the same squares.
+
+        Raises:
+            ValueError: scores of other squares.
+        """
+        if not torch.equal(before.window, after.window):
+            raise ValueError(
+                "Scores of different squares cannot be compared. Score both networks by one gate and role."
+            )
+        difference = after.by_block - before.by_block
+        error = float(difference.std() / len(difference) ** 0.5)
+        labels = before.window.unique()
+        if len(labels) >= FEWEST_WINDOWS:
+            sums = torch.stack([(difference[before.window == label] - difference.mean()).sum() for label in labels])
+            error = max(error, float(sums.square().sum().sqrt()) / len(difference))
+        return Verdict(before.mean, after.mean, error, len(difference))
+
+    @staticmethod
+    def _normalised(sums: Tensor, windows: Tensor) -> Scores:
+        values, variance, weight = sums
+        seen = weight > 0
+        scores = values[seen] / weight[seen] / (variance.sum() / weight.sum())
+        if not bool(torch.isfinite(scores).all()):
+            raise ValueError("The network returned values that are not finite.")
+        return Scores(scores, windows[seen])
+
+    def _masks(self, role: Role) -> list[Tensor]:
+        return [
+            (roles == role)
+            .repeat_interleave(BLOCK, 0)
+            .repeat_interleave(BLOCK, 1)[: image.values.shape[-2], : image.values.shape[-1]]
+            for image, roles in zip(self.images, self._roles, strict=True)
+        ]
+
+    def _blocks_of(self, role: Role) -> Tensor:
+        """Numbers of the squares of a role that the judged windows show, with a site that counts."""
+        numbers = _Numbers([image.values.shape[-2:] for image in self.images])
+        masks = self._masks(role)
+        shown = []
+        for place in self._places:
+            weights = cut(self.images, [place], self.side, masks).weights[0].amax(0) > 0
+            shown.append(numbers.of_window(place, self.side)[weights.cpu()])
+        return torch.cat(shown).unique()
+
+
+class _Numbers:
+    """One number for every square of every picture."""
+
+    def __init__(self, sizes: Sequence[torch.Size]) -> None:
+        self.first, self.columns, self.count = [], [], 0
+        for height, width in sizes:
+            self.first.append(self.count)
+            self.columns.append(-(-width // BLOCK))
+            self.count += -(-height // BLOCK) * self.columns[-1]
+
+    def of_window(self, place: Place, side: int) -> Tensor:
+        """(side, side) int64: the square of every site of a window."""
+        rows = (torch.arange(side) + place.top) // BLOCK
+        columns = (torch.arange(side) + place.left) // BLOCK
+        return self.first[place.image] + rows[:, None] * self.columns[place.image] + columns
+
+
+def _deal(size: torch.Size, shares: tuple[float, float], generator: torch.Generator) -> Tensor:
+    drawn = torch.rand([-(-n // BLOCK) for n in size], generator=generator)
+    stop, judge = shares
+    roles = torch.full(drawn.shape, int(Role.LEARN))
+    roles[drawn < stop + judge] = Role.JUDGE
+    roles[drawn < stop] = Role.STOP
+    return roles
+
+
+def _by_site(risk: Risk, noise: PixelNoise, y: Tensor, k: int) -> Tensor:
+    """Weighted value, weighted variance and weight of every site of one window, channels summed, (3, side^2)."""
+    weight = risk.weights[k]
+    parts = (risk.values[k] * weight, noise.variance(y)[k] * weight, weight)
+    return torch.stack([part.sum(0).flatten() for part in parts]).double().cpu()
