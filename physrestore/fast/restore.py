@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from noise_models.frame import RawFrame
 from noise_models.sensor import SensorNoise
 from physrestore import weights
 from physrestore.errors import RestoreError
-from physrestore.fast.engine import Engine, choose_engine
+from physrestore.fast.engine import Engine, Run, choose_engine
 from physrestore.networks.mosaic_net import MosaicNet
 from physrestore.pnp.grain import put_back
 from physrestore.pnp.prepare import prepare
@@ -107,14 +106,14 @@ def restore_fast(
     share = strength / 100.0
     ready = prepare(frame, noise, share=share)
     space = ready.space
-    network = copy.deepcopy(network).to(engine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = engine.prepare(network)
     pattern = one_hot(frame.cfa, ALIGN, ALIGN).to(engine.device)
 
     def solve_tile(planes: Tensor) -> Tensor:
         colours = _tiled(pattern, *planes.shape[-2:])
         above = planes[:3].to(engine.device, copy=True)
         above[0] -= (space.black.to(colours) * colours[0]).sum(0)
-        v = _clean(network, above, colours, space, engine).cpu()
+        v = _clean(run, above, colours, space).cpu()
         rgb = space.light(v + space.black)
         if share == 1.0:
             return rgb
@@ -135,7 +134,7 @@ def restore_fast(
     if not bool(torch.isfinite(rgb).all()):
         raise RestoreError(f"The network's result on {engine.name} is not finite. Try the method 'pnp', and report it.")
     level = float(space.scale.max())
-    left = 1.0 if share == 0 else (1.0 - share + share * _std_left(network, space, engine)) ** 2
+    left = 1.0 if share == 0 else (1.0 - share + share * _std_left(run, space, engine)) ** 2
     numbers = {
         "remaining_variance": left,
         "hot_pixels": float(ready.defects),
@@ -154,13 +153,12 @@ def restore_fast(
     )
 
 
-def _clean(network: MosaicNet, planes: Tensor, colours: Tensor, space: WorkingSpace, engine: Engine) -> Tensor:
+def _clean(run: Run, planes: Tensor, colours: Tensor, space: WorkingSpace) -> Tensor:
     """(3, h, w) of the working space; measured sites keep what their noise is too small to have spoilt."""
     values, known, clipped = planes[0], planes[1] > 0, planes[2] > 0
     scale = space.scale.to(planes)
     noise = (scale[None] * colours).sum(1, keepdim=True)
-    with engine.running():
-        v = network(values[None, None], noise, colours)[0].float()
+    v = run(values[None, None], noise, colours)[0]
     trust = scale.square() / (scale.square() + NETWORK_ERROR**2)  # Wiener: the network's error against the noise
     measured = (colours[0] > 0) & known
     mixed = torch.where(measured, values + trust * (v - values), v)
@@ -168,14 +166,14 @@ def _clean(network: MosaicNet, planes: Tensor, colours: Tensor, space: WorkingSp
     return torch.where((colours[0] > 0) & clipped, torch.maximum(mixed, values), mixed)
 
 
-def _std_left(network: MosaicNet, space: WorkingSpace, engine: Engine) -> float:
+def _std_left(run: Run, space: WorkingSpace, engine: Engine) -> float:
     """Share of the noise's std that is left in a flat grey area: measured on one, with a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     colours = one_hot(Cfa.parse("RGGB"), FLAT_SIDE, FLAT_SIDE)
     level = (space.scale[None] * colours).sum(1)
     noisy = FLAT_LEVEL + level * torch.randn(level.shape, generator=generator)
     planes = torch.cat([noisy, torch.ones_like(noisy), torch.zeros_like(noisy)]).to(engine.device)
-    v = _clean(network, planes, colours.to(engine.device), space, engine).cpu()
+    v = _clean(run, planes, colours.to(engine.device), space).cpu()
     residual = ((v * colours[0]).sum(0) - FLAT_LEVEL) / level[0]
     return float(residual.std())
 

@@ -32,7 +32,7 @@ class UNet(nn.Module):
             blocks: Residual blocks a level, on each way.
         """
         super().__init__()
-        self.factor = 2 ** (len(channels) - 1)
+        self.factor: int = 2 ** (len(channels) - 1)
         self.head = _conv(inputs, channels[0])
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2, bias=False) for a, b in _pairs(channels))
         self.up = nn.ModuleList(

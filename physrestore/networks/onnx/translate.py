@@ -101,7 +101,7 @@ def _stage(graph: Graph, stage: nn.Module, x: str) -> str:
     return x
 
 
-def _conv(graph: Graph, layer: nn.Module, x: str) -> str:
+def _conv(graph: Graph, layer: object, x: str) -> str:
     assert isinstance(layer, nn.Conv2d)
     assert isinstance(layer.padding, tuple)
     assert layer.bias is None
