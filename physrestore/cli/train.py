@@ -68,7 +68,9 @@ def train(
     from physrestore.training.orders import Order
     from physrestore.training.produce import produce
     from physrestore.training.recipe import Recipe
+    from physrestore.training.workers import is_first_process
 
+    quiet = as_json or not is_first_process()
     try:
         recipe = Recipe(
             steps=steps,
@@ -79,7 +81,7 @@ def train(
         )
     except ValueError as error:
         raise fail(str(error), Exit.USAGE) from error
-    with errors_as_exit(), progress(quiet=as_json) as bar, _interruptible() as stop:
+    with errors_as_exit(), progress(quiet=quiet) as bar, _interruptible() as stop:
         camera = None if profile is None else _camera(profile)
         order = Order(task=task, size=size, camera=camera, white_level=white_level, patch=patch, batch=batch)
         product = produce(
@@ -91,7 +93,7 @@ def train(
             resume=resume,
             overwrite=overwrite,
             licence=licence,
-            on_step=lambda step: _tell_step(step, bar, quiet=as_json),
+            on_step=lambda step: _tell_step(step, bar, quiet=quiet),
             stop=stop,
         )
     raise typer.Exit(_finish(product, as_json))

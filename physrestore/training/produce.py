@@ -128,11 +128,13 @@ def produce(
         ProfileError: the camera's gain or white level is unknown.
     """
     files = Files(weights)
-    _check_place(files, resume=resume, overwrite=overwrite)
+    first = is_first_process()
+    if first:
+        _check_place(files, resume=resume, overwrite=overwrite)
     pictures = scenes(folders, order)
     task = order.build(pictures)
     identity = {**_identity(order, recipe), "scenes": digest_of(pictures)}
-    if is_first_process():
+    if first:
         _claim(files.unfinished, identity)
     trained = fit(task, recipe, files.unfinished, device=device, on_step=on_step, stop=stop)
     parameters = sum(values.numel() for values in trained.network.parameters())
@@ -140,7 +142,7 @@ def produce(
         return Product(files, False, trained.steps, trained.seconds, parameters)
     after, before = (_score(task, net) for net in (trained.network.cpu(), initial_network(task, recipe.seed).eval()))
     product = Product(files, True, trained.steps, trained.seconds, parameters, after, before)
-    if is_first_process():
+    if first:
         _write(product, trained, order, recipe, data=_describe(pictures.names), licence=licence)
         shutil.rmtree(files.unfinished)
     return product

@@ -219,6 +219,21 @@ def test_ctrl_c_keeps_what_was_learned(photos: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_leave_one_result(photos: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    command += [sys.executable, "-c", "from physrestore.cli import main; main()", "train", "--pictures", str(photos)]
+    command += ["-o", str(tmp_path / "n.safetensors"), "--steps", "2", "--json", *map(str, QUICK)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=540)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 2  # one object: one process speaks
+    assert load_network(tmp_path / "n.safetensors").architecture == "MosaicNet"
+
+
 def test_several_folders_follow_one_option() -> None:
     given = ["train", "--pictures", "a", "b", "-o", "n"]
     assert spread_path_lists(given, command.PATH_LISTS) == ["train", "--pictures", "a", "--pictures", "b", "-o", "n"]
