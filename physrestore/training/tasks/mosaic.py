@@ -30,8 +30,9 @@ LEVEL_SPREAD = 0.05
 # The error of a good restoration grows about as the noise to this power; divided by it, all noise levels count alike.
 # Below the floor the error is that of demosaicking.
 ERROR_POWER, ERROR_FLOOR = 0.7, 0.01
-# Weight of a colour that was not measured at a site against one that was.
-INTERPOLATED = 0.5
+# Weight of a colour that was not measured at a site against one that was: interpolation's errors are larger and would
+# take most of a small network's capacity, at the cost of low noise on the mosaic itself.
+INTERPOLATED = 0.2
 
 
 @dataclass(frozen=True)
