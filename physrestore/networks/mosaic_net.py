@@ -96,6 +96,8 @@ class MosaicNet(nn.Module):
         if packed.device.type == "cpu":
             packed = packed.to(memory_format=torch.channels_last)
         kept = packed[:, : 3 * self.config.unshuffle**2]
-        out = self.trunk(packed) + self.interpolation(kept) + kept
+        with torch.autocast(packed.device.type, enabled=False):  # whole values; only corrections may be rounded
+            linear = self.interpolation(kept) + kept
+        out = self.trunk(packed) + linear
         sites = out if self.config.unshuffle == 1 else F.pixel_shuffle(out, self.config.unshuffle)
         return sites[..., :height, :width]
