@@ -9,18 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from noise_models.cfa import Cfa
 from physrestore.selfsup.crops import Batch, NoisyImage, Place, contrast, cut, window_side, windows
 from physrestore.selfsup.held_out_gate import HeldOutGate, Role, Scores, Verdict
-from physrestore.selfsup.losses.base import Estimate, SelfLoss
+from physrestore.selfsup.losses.base import SelfLoss
 from physrestore.selfsup.losses.recorrupted import Recorrupted
 from physrestore.selfsup.losses.stein import Stein
-from physrestore.working_space import one_hot
-
-# Network, measurement and std of its noise, to an estimate of the noise-free measurement.
-Predict = Callable[[nn.Module, Tensor, Tensor], Tensor]
+from physrestore.selfsup.tasks import Denoising, Task
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,9 @@ class AdaptSettings:
 
     Attributes:
         loss: What is minimised.
-        judge: What stops and accepts.
+        judge: What stops and accepts. `Stein` judges the network as it is used; `Noise2Void` judges what it makes of
+            masked pictures, and is the choice for networks that are used that way only.
+        unseen: Weight of the colours that were not measured, where there are such.
         steps: Most steps.
         budget_s: Most wall time [s], scores included; None: no limit.
         crop: Side of the windows, rounded down to whole periods of the colour filter array.
@@ -47,6 +45,7 @@ class AdaptSettings:
 
     loss: SelfLoss = field(default_factory=lambda: Recorrupted(0.5))
     judge: SelfLoss = field(default_factory=Stein)
+    unseen: float = 2.0
     steps: int = 200
     budget_s: float | None = None
     crop: int = 96
@@ -117,7 +116,7 @@ def adapt(
     *,
     generator: torch.Generator,
     settings: AdaptSettings | None = None,
-    predict: Predict | None = None,
+    task: Task | None = None,
     parameters: Callable[[nn.Module], Iterable[nn.Parameter]] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Adapted:
@@ -132,7 +131,7 @@ def adapt(
         images: One photo, a burst, or a folder's; of one colour filter array, all of the same phase.
         generator: Of everything that is drawn, on the CPU.
         settings: As `AdaptSettings`; None: its defaults.
-        predict: How the network is called; None: ``network(y, std)``. `mosaic_predict` for mosaic networks.
+        task: What the network is asked; None: `Denoising`. `Demosaicking` for networks that take mosaics.
         parameters: Which of the copy's parameters learn; None: all.
         clock: For the budget [s].
 
@@ -155,8 +154,7 @@ def adapt(
     )
     masks = gate.learn_masks()
     chosen = _informative(images, places, side, masks, settings.informative)
-    call = _with_std if predict is None else predict
-    tuning = _Tuning(network, call, gate, settings, parameters)
+    tuning = _Tuning(network, Denoising() if task is None else task, gate, settings, parameters)
 
     def batch() -> Batch:
         drawn = torch.randint(len(chosen), (settings.batch,), generator=generator).tolist()
@@ -172,12 +170,12 @@ class _Tuning:
     def __init__(
         self,
         network: nn.Module,
-        call: Predict,
+        task: Task,
         gate: HeldOutGate,
         settings: AdaptSettings,
         parameters: Callable[[nn.Module], Iterable[nn.Parameter]] | None,
     ) -> None:
-        self.given, self.call, self.gate, self.settings = network, call, gate, settings
+        self.given, self.task, self.gate, self.settings = network, task, gate, settings
         self.copy = copy.deepcopy(network).eval()
         for parameter in self.copy.parameters():
             parameter.requires_grad_(parameters is None)
@@ -223,10 +221,18 @@ class _Tuning:
     def _step(self, batch: Batch, optimiser: torch.optim.Optimizer, generator: torch.Generator) -> bool:
         """One step; False where the loss is not finite, which ends the adaptation."""
         risk = self.settings.loss.risk(
-            self._estimate(self.copy), batch.y, batch.noise, generator=generator, weights=batch.weights
+            lambda y, std: self.task.estimate(self.copy, y, std),
+            batch.y,
+            batch.noise,
+            generator=generator,
+            weights=batch.weights,
         )
         # In units of the noise, over all windows together: one alone may have hardly a site to learn from.
-        loss = (risk.values * risk.weights).sum() / risk.weights.sum() / batch.noise.variance(batch.y).mean()
+        loss = (risk.values * risk.weights).sum() / risk.weights.sum()
+        unseen = self.task.unseen_loss(self.copy, self.mean, batch, generator=generator)
+        if unseen is not None:
+            loss = loss + self.settings.unseen * unseen
+        loss = loss / batch.noise.variance(batch.y).mean()
         if not bool(torch.isfinite(loss)):
             return False
         optimiser.zero_grad()
@@ -242,36 +248,11 @@ class _Tuning:
         return True
 
     def _score(self, network: nn.Module, role: Role) -> Scores:
-        return self.gate.scores(self._estimate(network), role)
-
-    def _estimate(self, network: nn.Module) -> Estimate:
-        return lambda y, std: self.call(network, y, std)
-
-
-def mosaic_predict(cfa: Cfa) -> Predict:
-    """For networks that take a mosaic, the std of its noise and one-hot colours, and return RGB.
-
-    What they say of a site's own colour is the estimate of its measurement.
-
-    Args:
-        cfa: Of the mosaics, from their top-left.
-    """
-
-    def predict(network: nn.Module, y: Tensor, std: Tensor) -> Tensor:
-        colours = one_hot(cfa, *y.shape[-2:]).to(y)
-        rgb: Tensor = network(y, std, colours)
-        return (rgb * colours).sum(1, keepdim=True)
-
-    return predict
-
-
-def _with_std(network: nn.Module, y: Tensor, std: Tensor) -> Tensor:
-    estimate: Tensor = network(y, std)
-    return estimate
+        return self.gate.scores(network, self.task, role)
 
 
 def _informative(
-    images: Sequence[NoisyImage], places: Sequence[Place], side: int, masks: Sequence[Tensor], share: float
+    images: Sequence[NoisyImage], places: Sequence[Place], side: int, masks: Sequence[torch.Tensor], share: float
 ) -> list[Place]:
     """The windows of most contrast above the noise, of those that have sites to learn from."""
     period, everything = images[0].period, [torch.ones_like(mask) for mask in masks]

@@ -13,7 +13,7 @@ from physrestore.working_space import one_hot
 def noisy_frame(frame: RawFrame, noise: SensorNoise) -> NoisyImage:
     """A frame in the working space, above its black, with row offsets subtracted and defects out of the way.
 
-    A network adapted to it with `physrestore.selfsup.adapt.mosaic_predict` goes straight into
+    A network adapted to it with `physrestore.selfsup.tasks.Demosaicking` goes straight into
     `physrestore.fast.restore_fast`.
 
     Args:

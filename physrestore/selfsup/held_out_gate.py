@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from physrestore.selfsup.crops import NoisyImage, Place, cut
-from physrestore.selfsup.losses.base import Estimate, Risk, SelfLoss
-from physrestore.selfsup.losses.pixel_noise import PixelNoise
+from physrestore.selfsup.crops import Batch, NoisyImage, Place, cut
+from physrestore.selfsup.losses.base import Risk, SelfLoss
+from physrestore.selfsup.tasks import Task
 
 # Side of the squares: wider than most structure and than the noise of a smoother reaches, small enough for many.
 BLOCK = 16
@@ -84,8 +84,8 @@ class HeldOutGate:
     Attributes:
         images: The pictures.
         side: Of the windows in which networks see them.
-        judge: Loss that scores by site: `Stein` where the noise is known; `Noise2Void` judges masked pictures, and does
-            not reward keeping noise where the noise is stronger than believed.
+        judge: Loss that scores by site: `Stein` judges a network as it is used; `Noise2Void` judges what it makes of
+            masked pictures, whatever the noise.
         seed: Of the random numbers that all networks share.
 
     Raises:
@@ -130,11 +130,12 @@ class HeldOutGate:
         """Sites to learn from, (H, W) bool for every picture."""
         return self._masks(Role.LEARN)
 
-    def scores(self, estimate: Estimate, role: Role) -> Scores:
-        """Score a network.
+    def scores(self, network: nn.Module, task: Task, role: Role) -> Scores:
+        """Score a network; where not all colours were measured, the mean over the three.
 
         Args:
-            estimate: The network, as the losses take it.
+            network: Called as the task says.
+            task: What it is asked.
             role: Of the squares: `Role.STOP` or `Role.JUDGE`.
 
         Raises:
@@ -142,20 +143,29 @@ class HeldOutGate:
         """
         generator = torch.Generator().manual_seed(self.seed)
         masks, numbers = self._masks(role), _Numbers([image.values.shape[-2:] for image in self.images])
-        sums = torch.zeros(3, numbers.count, dtype=torch.float64)
+        seen, unseen = (torch.zeros(3, numbers.count, dtype=torch.float64) for _ in range(2))
         windows = torch.zeros(numbers.count, dtype=torch.int64)
-        for first in range(0, len(self._places), self._batch):
-            places = self._places[first : first + self._batch]
-            y, noise, weights = cut(self.images, places, self.side, masks)
-            with torch.no_grad():
-                risk = self.judge.risk(estimate, y, noise, generator=generator, weights=weights)
-            if risk.values.shape != y.shape:
-                raise ValueError(f"{type(self.judge).__name__} does not score by site: judge by Stein or Noise2Void.")
-            for k, place in enumerate(places):
-                index = numbers.of_window(place, self.side)
-                windows[index.flatten()] = first + k
-                sums.index_add_(1, index.flatten(), _by_site(risk, noise, y, k))
-        return self._normalised(sums, windows)
+        with torch.no_grad():
+            for first in range(0, len(self._places), self._batch):
+                places = self._places[first : first + self._batch]
+                batch = cut(self.images, places, self.side, masks)
+                risks = (self._measured(network, task, batch, generator), task.unseen_risk(network, batch))
+                for k, place in enumerate(places):
+                    index = numbers.of_window(place, self.side)
+                    windows[index.flatten()] = first + k
+                    for sums, risk in zip((seen, unseen), risks, strict=True):
+                        if risk is not None:
+                            sums.index_add_(1, index.flatten(), _by_site(risk, batch, k))
+        return self._normalised(seen, unseen, windows)
+
+    def _measured(self, network: nn.Module, task: Task, batch: Batch, generator: torch.Generator) -> Risk:
+        y, noise, weights = batch
+        risk = self.judge.risk(
+            lambda v, std: task.estimate(network, v, std), y, noise, generator=generator, weights=weights
+        )
+        if risk.values.shape != y.shape:
+            raise ValueError(f"{type(self.judge).__name__} does not score by site: judge by Stein or Noise2Void.")
+        return risk
 
     def compare(self, before: Scores, after: Scores) -> Verdict:
         """Two networks on the same squares.
@@ -176,13 +186,17 @@ class HeldOutGate:
         return Verdict(before.mean, after.mean, error, len(difference))
 
     @staticmethod
-    def _normalised(sums: Tensor, windows: Tensor) -> Scores:
-        values, variance, weight = sums
-        seen = weight > 0
-        scores = values[seen] / weight[seen] / (variance.sum() / weight.sum())
+    def _normalised(seen: Tensor, unseen: Tensor, windows: Tensor) -> Scores:
+        """One score a square, in units of the mean variance; two of three colours are unseen, if any are."""
+        variance = seen[1].sum() / seen[2].sum()
+        has_unseen = bool((unseen[2] > 0).any())
+        known = (seen[2] > 0) & ((unseen[2] > 0) | (not has_unseen))
+        scores = seen[0][known] / seen[2][known] / variance
+        if has_unseen:
+            scores = (scores + 2.0 * unseen[0][known] / unseen[2][known] / variance) / 3.0
         if not bool(torch.isfinite(scores).all()):
             raise ValueError("The network returned values that are not finite.")
-        return Scores(scores, windows[seen])
+        return Scores(scores, windows[known])
 
     def _masks(self, role: Role) -> list[Tensor]:
         return [
@@ -229,8 +243,8 @@ def _deal(size: torch.Size, shares: tuple[float, float], generator: torch.Genera
     return roles
 
 
-def _by_site(risk: Risk, noise: PixelNoise, y: Tensor, k: int) -> Tensor:
+def _by_site(risk: Risk, batch: Batch, k: int) -> Tensor:
     """Weighted value, weighted variance and weight of every site of one window, channels summed, (3, side^2)."""
     weight = risk.weights[k]
-    parts = (risk.values[k] * weight, noise.variance(y)[k] * weight, weight)
+    parts = (risk.values[k] * weight, batch.noise.variance(batch.y)[k] * weight, weight)
     return torch.stack([part.sum(0).flatten() for part in parts]).double().cpu()

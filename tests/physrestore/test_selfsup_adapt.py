@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 
 from noise_models.cfa import XTRANS_ROWS, Cfa
 from physrestore.quality import psnr
-from physrestore.selfsup.adapt import AdaptSettings, adapt, mosaic_predict
+from physrestore.selfsup.adapt import AdaptSettings, adapt
 from physrestore.selfsup.crops import NoisyImage, contrast, cut, window_side, windows
 from physrestore.selfsup.held_out_gate import HeldOutGate, Role, Verdict
 from physrestore.selfsup.losses.neighbours import Neighbours
 from physrestore.selfsup.losses.noise2void import Noise2Void
 from physrestore.selfsup.losses.pixel_noise import PixelNoise
 from physrestore.selfsup.losses.stein import Stein
+from physrestore.selfsup.tasks import Demosaicking, Denoising
 
 SIGMA = 0.2
 NOISE = PixelNoise.of(sigma=SIGMA)
@@ -27,6 +29,20 @@ QUICK = AdaptSettings(steps=40, crop=48, batch=4, learning_rate=0.05, check_ever
 
 def drawn(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+class Says(nn.Module):
+    """A fixed answer."""
+
+    def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, y: Tensor, *_: Tensor) -> Tensor:
+        return self.answer(y)
+
+
+AS_IT_IS = Says(lambda y: y)
 
 
 class Smoother(nn.Module):
@@ -179,27 +195,11 @@ def test_mosaic_networks_adapt_to_a_burst(cfa: Cfa) -> None:
         NoisyImage(x + 0.1 * torch.randn(x.shape, generator=drawn(k)), PixelNoise.of(sigma=0.1), cfa) for k in range(2)
     ]
 
-    result = adapt(Demosaicker(), burst, generator=drawn(1), settings=QUICK, predict=mosaic_predict(cfa))
+    result = adapt(Demosaicker(), burst, generator=drawn(1), settings=QUICK, task=Demosaicking(cfa))
 
     assert result.accepted
     kernel = result.network.kernel
     assert kernel.exp().sum(1)[3] / kernel.exp().sum() < kernel.exp().sum(0)[3] / kernel.exp().sum()
-
-
-def test_mosaic_predict_returns_the_measured_colour() -> None:
-    cfa = Cfa.parse("BGGR")
-    rgb = torch.stack([torch.full((6, 6), value) for value in (1.0, 2.0, 3.0)])[None]
-    seen: list[Tensor] = []
-
-    def network(mosaic: Tensor, std: Tensor, colours: Tensor) -> Tensor:
-        seen.append(colours)
-        return rgb
-
-    estimate = mosaic_predict(cfa)(network, torch.zeros(1, 1, 6, 6), torch.ones(1, 1, 6, 6))  # type: ignore[arg-type]
-
-    assert estimate[0, 0, :2, :2].tolist() == [[3.0, 2.0], [2.0, 1.0]]
-    assert seen[0][0].sum(0).eq(1).all()
-    assert seen[0][0, 2, 0, 0] == 1
 
 
 def test_broken_sites_are_neither_learned_from_nor_judged_by() -> None:
@@ -214,7 +214,7 @@ def test_broken_sites_are_neither_learned_from_nor_judged_by() -> None:
     gates = [
         HeldOutGate(
             [one], windows([one], 48), side=48, judge=Stein(), shares=(0.2, 0.4), batch=4, generator=drawn(2)
-        ).scores(lambda y, std: y, Role.JUDGE)
+        ).scores(AS_IT_IS, Denoising(), Role.JUDGE)
         for one in (plain, hurt)
     ]
 
@@ -228,7 +228,7 @@ def test_broken_sites_are_neither_learned_from_nor_judged_by() -> None:
         batch=4,
         generator=drawn(2),
     )
-    assert len(unweighted.scores(lambda y, std: y, Role.JUDGE).by_block) > len(gates[0].by_block)
+    assert len(unweighted.scores(AS_IT_IS, Denoising(), Role.JUDGE).by_block) > len(gates[0].by_block)
 
 
 def test_squares_have_one_role_each_and_all_have_one() -> None:
@@ -248,9 +248,9 @@ def test_scores_are_squared_errors_in_units_of_the_noise() -> None:
         [image], windows([image], 96), side=96, judge=Stein(), shares=(0.2, 0.5), batch=4, generator=drawn()
     )
 
-    as_it_is = gate.scores(lambda y, _: y, Role.JUDGE)
-    perfect = gate.scores(lambda y, _: torch.full_like(y, 0.5), Role.JUDGE)
-    off = gate.scores(lambda y, _: torch.full_like(y, 0.5 + SIGMA), Role.JUDGE)
+    as_it_is = gate.scores(AS_IT_IS, Denoising(), Role.JUDGE)
+    perfect = gate.scores(Says(lambda y: torch.full_like(y, 0.5)), Denoising(), Role.JUDGE)
+    off = gate.scores(Says(lambda y: torch.full_like(y, 0.5 + SIGMA)), Denoising(), Role.JUDGE)
 
     sites = 256 * len(as_it_is.by_block)
     assert as_it_is.mean == pytest.approx(1.0, abs=5 * (2 / sites) ** 0.5)
@@ -260,7 +260,7 @@ def test_scores_are_squared_errors_in_units_of_the_noise() -> None:
     assert not gate.compare(perfect, as_it_is).better
     assert not gate.compare(perfect, perfect).better
     with pytest.raises(ValueError, match="different squares"):
-        gate.compare(perfect, gate.scores(lambda y, _: y, Role.STOP))
+        gate.compare(perfect, gate.scores(AS_IT_IS, Denoising(), Role.STOP))
 
 
 def test_the_verdict_needs_two_standard_errors() -> None:
