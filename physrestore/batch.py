@@ -62,7 +62,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file; ``message`` is for the user."""
+    """What became of one file; ``message`` is for the user.
+
+    ``notes`` are about the noise, ``remarks`` about the restoration.
+    """
 
     source: Path
     target: Path
@@ -72,6 +75,7 @@ class Outcome:
     noise: str = ""
     trust: str = ""
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     numbers: dict[str, float] = field(default_factory=dict)
     confidence: Confidence | None = None
 
@@ -150,7 +154,7 @@ def _one(
         status=Status.RESTORED,
         numbers=result.numbers,
         confidence=result.confidence,
-        notes=(*outcome.notes, *result.notes),
+        remarks=result.notes,
     )
     if same:  # the same picture would come out again; only its preview was not asked for last time
         write_preview(job.target, frame, result, protect=originals)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 # Share of the values beyond which the expected error is told as the tail.
@@ -24,18 +25,19 @@ class Confidence:
     tail_error_dn: float
 
     @classmethod
-    def of(cls, std: Tensor, *, span_dn: float) -> Confidence:
-        """Sum up a map.
+    def of(cls, std: Tensor, *, span_dn: float) -> Confidence | None:
+        """Sum up a map; None where nothing of it is known.
 
         Args:
-            std: (C, H, W), linear, white is 1.
+            std: (C, H, W), linear, white is 1; NaN where it is not known.
             span_dn: White minus black level [DN].
 
-        >>> import torch
         >>> print(Confidence.of(torch.full((3, 4, 4), 0.001), span_dn=4000.0))
         expected error 4.0 DN; 5 % of pixels above 4.0 DN
         """
-        values = std.detach().cpu().numpy()
+        values = std[torch.isfinite(std)].numpy()
+        if not values.size:
+            return None
         rms = float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
         tail = float(np.quantile(values, 1.0 - TAIL_SHARE))
         return cls(expected_error_dn=span_dn * rms, tail_error_dn=span_dn * tail)

@@ -127,12 +127,13 @@ class Options:
     @property
     def identity(self) -> dict[str, str | float | bool | None]:
         """All that decides a result, in plain types: for records and fingerprints. The device decides nothing."""
-        name = self.prior_name or ("" if self.prior is None else type(self.prior).__qualname__)
+        prior = self.prior_name or ("" if self.prior is None else type(self.prior).__qualname__)
+        network = self.network_name or ("" if self.network is None else type(self.network).__qualname__)
         blur = self.blur if not isinstance(self.blur, Tensor) else f"kernel {_digest(self.blur)}"
         return {
             "strength": self.strength,
-            "prior": name or None,
-            "network": self.network_name or None,
+            "prior": prior or None,
+            "network": network or None,
             "blur": blur,
             "scale": self.scale,
             "burst": "+".join(_digest_of_frame(frame) for frame in self.burst) or None,
@@ -150,7 +151,7 @@ class Made:
         mosaic: (H, W) uint16 [DN], pedestal, levels and array of the source.
         rgb: (3, sH, sW) linear camera RGB on the CPU, black at 0, white at 1, for a scale s; None: not demosaicked.
         uncertainty: Std of each value of ``rgb``, (3, sH, sW), or of the mosaic, (1, H, W), in linear units (white is
-            1) on the CPU; None: not asked for.
+            1) on the CPU, NaN where it is not known; None: not asked for.
         noise_profile: Noise that remains in ``mosaic``, (S, O) per colour plane R, G, B (one pair for a monochrome
             sensor); None: not known.
         numbers: What was done, by name: counts, stds [DN], factors.

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -74,7 +75,7 @@ def restore(
     options = options or Options()
     if strength is not None:
         options = replace(options, strength=strength)
-    refuse_beyond(options, method=method.value, knows={name.value: way.knows for name, way in _METHODS.items()})
+    check_options(method, options)
     start = time.perf_counter()
     made = _METHODS[method].make(frame, noise, options, progress)
     span = float(np.mean(frame.white_level - frame.black_level))
@@ -86,6 +87,21 @@ def restore(
         confidence=None if made.uncertainty is None else Confidence.of(made.uncertainty, span_dn=span),
         seconds=time.perf_counter() - start,
     )
+
+
+def check_options(method: Method, options: Options) -> None:
+    """Refuse what a method does not know before anything is read.
+
+    Raises:
+        RestoreError: an option that the method does not know, or a device that is not there.
+    """
+    refuse_beyond(options, method=method.value, knows={one.value: knows(one) for one in _METHODS})
+    _ = options.torch_device
+
+
+def knows(method: Method) -> frozenset[str]:
+    """Names in `contract.WORDS` of what a method can be asked for."""
+    return _METHODS[method].knows
 
 
 @dataclass(frozen=True)
@@ -127,15 +143,36 @@ def _classic(frame: RawFrame, noise: SensorNoise, options: Options, progress: Pr
 def _pnp(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
     # Here, because it imports deepinv, which costs a second that `classic` shall not pay.
     from physrestore.pnp import restore_pnp
+    from physrestore.pnp.sharpness import found_blur
 
-    result = restore_pnp(frame, noise, prior=options.prior, strength=options.strength, progress=progress)
-    return Made(mosaic=sampled(result.rgb, frame), rgb=result.rgb, numbers=result.numbers)
+    found = found_blur(frame, noise) if isinstance(options.blur, str) else None
+    result = restore_pnp(
+        frame,
+        noise,
+        prior=options.prior,
+        strength=options.strength,
+        blur=options.blur if isinstance(options.blur, Tensor) else None if found is None else found.kernel,
+        scale=options.scale,
+        uncertainty=options.uncertainty,
+        device=options.torch_device,
+        budget_seconds=options.budget_seconds,
+        seed=options.seed,
+        progress=progress,
+    )
+    of_sites = result.rgb if options.scale == 1 else F.avg_pool2d(result.rgb, options.scale)
+    return Made(
+        mosaic=sampled(of_sites, frame),
+        rgb=result.rgb,
+        uncertainty=result.uncertainty,
+        numbers=result.numbers | ({} if found is None else found.numbers),
+        notes=(*(() if found is None else (found.note,)), *result.notes),
+    )
 
 
 _METHODS = {
     Method.FAST: _Way(_fast, knows=frozenset({"network", "device"})),
     Method.CLASSIC: _Way(_classic, knows=frozenset()),
-    Method.PNP: _Way(_pnp, knows=frozenset({"prior"})),
+    Method.PNP: _Way(_pnp, knows=frozenset({"prior", "blur", "scale", "device", "budget_seconds", "uncertainty"})),
 }
 
 

@@ -16,6 +16,7 @@ from noise_models.frame import RawFrame, tile_to
 from physrestore.demosaic import demosaic
 from physrestore.output.arrays import write_npz
 from physrestore.output.dng import write_cfa_dng, write_linear_dng
+from physrestore.output.error_map import write_error_map, write_error_picture
 from physrestore.output.metadata import MetadataCopy
 from physrestore.output.preview import before_after_png
 from physrestore.output.record import read_history
@@ -46,6 +47,11 @@ class _About(TypedDict):
     protect: tuple[Path, ...]
 
 
+def uncertainty_paths(target: Path) -> tuple[Path, Path]:
+    """Where the map of expected errors of a result goes: numbers, and a picture of them."""
+    return target.with_name(f"{target.stem}_uncertainty.npz"), target.with_name(f"{target.stem}_uncertainty.png")
+
+
 def preview_path(target: Path) -> Path:
     """Where the before/after picture of a result goes."""
     return target.with_name(f"{target.stem}_preview.png")
@@ -63,6 +69,8 @@ def write_result(
     protect: Iterable[Path] = (),
 ) -> MetadataCopy | None:
     """Write a restoration; the picture comes last, so that its presence means that all is there.
+
+    Its uncertainty, where it has one, goes to `uncertainty_paths`.
 
     Args:
         target: The picture. Its folder is made if missing.
@@ -87,6 +95,8 @@ def write_result(
     target.parent.mkdir(parents=True, exist_ok=True)
     if preview:
         write_preview(target, frame, result, protect=protect)
+    if result.uncertainty is not None:
+        _write_uncertainty(target, frame, result, history=history, protect=protect)
     about: _About = {
         "history": history,
         "metadata_from": frame.source.path,
@@ -123,9 +133,22 @@ def write_result(
             return None
 
 
+def _write_uncertainty(
+    target: Path, frame: RawFrame, result: Restoration, *, history: str, protect: Iterable[Path]
+) -> None:
+    """Map and picture; those that a killed run left without their picture are replaced."""
+    assert result.uncertainty is not None
+    span = float(np.mean(frame.white_level - frame.black_level))
+    numbers, picture = uncertainty_paths(target)
+    protect = [*protect, *([] if frame.source.path is None else [frame.source.path])]
+    std = result.uncertainty
+    write_error_picture(picture, std, span_dn=span, orientation=frame.orientation, overwrite=True, protect=protect)
+    write_error_map(numbers, std, span_dn=span, history=history, overwrite=True, protect=protect)
+
+
 def write_preview(target: Path, frame: RawFrame, result: Restoration, *, protect: Iterable[Path] = ()) -> None:
     """Write the before/after PNG of a picture; one that a killed run left without its picture is replaced."""
-    before_after_png(preview_path(target), frame, result.mosaic, overwrite=True, protect=protect)
+    before_after_png(preview_path(target), frame, result.mosaic, rgb=result.rgb, overwrite=True, protect=protect)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from physrestore.errors import RestoreError
+
 Slices = tuple[slice, slice]
 
 
@@ -113,6 +115,62 @@ def map_tiles(
             on_tile(piece.window.numel())
     assert result is not None
     return result
+
+
+def map_tiles_within_memory(
+    function: Callable[[Tensor], Tensor],
+    planes: Tensor,
+    *,
+    tile: int,
+    smallest: int,
+    halo: int,
+    blend: int,
+    align: int,
+    on_retry: Callable[[int], None] | None = None,
+) -> tuple[Tensor, int]:
+    """`map_tiles` that starts again with tiles of half the side when memory runs out.
+
+    Args:
+        function: As in `map_tiles`, like ``planes``, ``halo``, ``blend`` and ``align``.
+        planes: See ``function``.
+        tile: Side of the first try.
+        smallest: Side below which a tile is not worth its halo; a multiple of ``align``.
+        halo: See ``function``.
+        blend: See ``function``.
+        align: See ``function``.
+        on_retry: Called with the side of every further try.
+
+    Returns:
+        (D, H, W), and the side of the tiles that fitted.
+
+    Raises:
+        RestoreError: memory runs out with the smallest tiles, too.
+    """
+    while True:
+        try:
+            return map_tiles(function, planes, tile=tile, halo=halo, blend=blend, align=align), tile
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if tile <= smallest:
+                raise RestoreError(
+                    f"Memory runs out even with tiles of {tile}x{tile} pixels ({error}). Close other programs, "
+                    "or compute elsewhere (--device cpu)."
+                ) from error
+        # Outside the handler: the traceback held the tile's tensors until here.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        tile = max(smallest, tile // 2 // align * align)
+        if on_retry is not None:
+            on_retry(tile)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, in Python, on a CUDA device, or in torch's allocator of the CPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # The allocator of the CPU has no error class of its own; this is its text.
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _spans(size: int, *, tile: int, halo: int, blend: int) -> Iterator[_Span]:

@@ -10,6 +10,7 @@ import shutil
 import typer
 
 from physrestore.cli.console import Exit, JsonOption, emit, say
+from physrestore.cli.prior_names import BUILT_IN
 
 PACKAGES = ("torch", "deepinv", "kornia", "rawpy", "numpy", "scipy", "pydantic", "tifffile", "imagecodecs", "pillow")
 
@@ -49,8 +50,10 @@ def doctor(as_json: JsonOption = False) -> None:
         "versions": versions,
         "decoder": _decoder(),
         "gpu": device,
+        "engine": _engine(),
         "threads": torch.get_num_threads(),
         "optional": found,
+        "priors": _priors(),
         "profile_folder": str(profile_folder()),
         "advice": advice + [f"{name} is needed and missing: pip install {name}" for name in missing],
     }
@@ -69,6 +72,23 @@ def doctor(as_json: JsonOption = False) -> None:
             else:
                 say(f"{key}: {value}")
     raise typer.Exit(code)
+
+
+def _engine() -> str:
+    """How the fast method runs its network on this machine, and why so."""
+    from physrestore.contract import Options
+    from physrestore.fast.engine import choose_engine
+
+    engine = choose_engine(Options().torch_device)
+    return f"{engine.name}: {engine.reason}"
+
+
+def _priors() -> dict[str, str]:
+    """What ``--prior`` knows by name."""
+    from physrestore import weights
+
+    shipped = {name: f"network, {entry.purpose}" for name, entry in weights.catalogue().items()}
+    return {**{name: f"without weights: {what}" for name, what in BUILT_IN.items()}, **shipped}
 
 
 def _decoder() -> str:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from physrestore.cli.chosen_options import chosen_options
 from physrestore.cli.console import Exit, JsonOption, emit, errors_as_exit, fail, note, progress, say
 
 if TYPE_CHECKING:
     from physrestore.batch import Outcome, Settings
 
 # Spelt out here so that `--help` needs neither torch nor the pipeline; a test compares them with the enums.
-MethodName = Literal["classic", "pnp"]
+MethodName = Literal["fast", "classic", "pnp"]
 OutputName = Literal["cfa-dng", "linear-dng", "tiff", "npz"]
 
 
@@ -29,12 +30,39 @@ def restore(
         ),
     ] = "auto",
     method: Annotated[
-        MethodName, typer.Option(help="classic: fast, mosaic to mosaic. pnp: joint demosaicking, also X-Trans; slow.")
+        MethodName,
+        typer.Option(help="fast: one pass of a network. classic: no network, mosaic to mosaic. pnp: a solver; slow."),
     ] = "classic",
     strength: Annotated[float, typer.Option(min=0, max=100, help="0 changes nothing, 100 removes all noise.")] = 100.0,
     output: Annotated[
         OutputName | None, typer.Option(help="What to write. Default: cfa-dng; linear-dng for pnp.")
     ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE|MODULE:FUNCTION",
+            help="The denoiser: a name (`physrestore doctor` lists them), .safetensors, .onnx, or your own function.",
+        ),
+    ] = None,
+    deblur: Annotated[
+        str | None,
+        typer.Option(
+            metavar="gaussian:SIGMA|FILE|estimate",
+            help="Undo a blur: a Gaussian in pixels, a kernel's image or .npy, or what the edges show. pnp.",
+        ),
+    ] = None,
+    scale: Annotated[int, typer.Option(min=1, max=2, help="2: twice the pixels along each side. pnp.")] = 1,
+    uncertainty: Annotated[
+        bool | None,
+        typer.Option(
+            "--uncertainty/--no-uncertainty",
+            help="Write the expected error of every pixel beside the result. Default: where the method knows it.",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="60s|5m", help="Time per photo: give up steps rather than take longer. pnp.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to compute.")] = "auto",
     preview: Annotated[bool, typer.Option("--preview", help="Also write a before/after PNG with 100 % crops.")] = False,
     suffix: Annotated[str, typer.Option(help="Added to the name of each result.")] = "_restored",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist. Never a source.")] = False,
@@ -51,16 +79,26 @@ def restore(
     A second run skips what is finished. One bad file costs one file.
     """
     from physrestore import batch
-    from physrestore.contract import Options
     from physrestore.inputs import collect, plan
     from physrestore.pipeline import Method
     from physrestore.results import OutputKind
 
     kind = OutputKind(output or ("linear-dng" if method == "pnp" else "cfa-dng"))
+    if scale > 1 and kind is OutputKind.CFA_DNG:
+        raise fail("--scale 2 has no mosaic to write: use --output linear-dng, tiff or npz.", Exit.USAGE)
     with errors_as_exit():
         settings = batch.Settings(
             method=Method(method),
-            options=Options(strength=strength),
+            options=chosen_options(
+                Method(method),
+                strength=strength,
+                prior=prior,
+                deblur=deblur,
+                scale=scale,
+                uncertainty=uncertainty,
+                budget=budget,
+                device=device,
+            ),
             output=kind,
             preview=preview,
             profile=_given_profile(profile),
@@ -107,6 +145,10 @@ def _tell(outcome: Outcome, number: int, total: int) -> None:
         note(f"{head}: failed: {outcome.message}")
         return
     say(f"{head}: {outcome.status.value} -> {outcome.target} ({outcome.seconds:.1f} s); {outcome.message}")
+    if outcome.confidence is not None:
+        say(f"    {outcome.confidence}")
+    for line in outcome.remarks:
+        note(f"    {line}")
     if outcome.trust in ("fair", "poor"):
         note(f"    the noise estimate is {outcome.trust}: " + " ".join(outcome.notes))
 

@@ -111,7 +111,7 @@ def write_linear_dng(
 
     Args:
         path: Final name.
-        frame: Source, for camera and colour; (H, W) must be its size.
+        frame: Source, for camera and colour; (H, W) must be its size, or a whole multiple of it.
         rgb: (3, H, W) linear camera RGB, not white-balanced, 0 black, 1 white.
         noise_profile: (S, O) per plane R, G, B, or one pair for all: the noise in ``rgb``. None: left out.
         noise_reduction: As in `write_cfa_dng`; so are the arguments that follow.
@@ -128,15 +128,16 @@ def write_linear_dng(
         UnwritableImage: a picture of another shape, values that are not finite, or a profile that DNG cannot hold.
         OutputExists, UnsafeOutput, WriteError: see `publish`.
     """
-    if tuple(rgb.shape) != (3, *frame.shape):
-        raise UnwritableImage(f"The picture must be {(3, *frame.shape)}, not {tuple(rgb.shape)}.")
+    scale = max(1, rgb.shape[-1] // frame.shape[1])
+    if tuple(rgb.shape) != (3, *(scale * side for side in frame.shape)):
+        raise UnwritableImage(f"The picture must be {(3, *frame.shape)} or a multiple, not {tuple(rgb.shape)}.")
     pixels = to_uint16(rgb)
-    step = -(-max(frame.shape) // _THUMBNAIL_SIDE)
+    step = -(-max(pixels.shape) // _THUMBNAIL_SIDE)
     small = pixels[::step, ::step].astype(np.float32) / np.float32(RGB_WHITE)
     document = _Document(
         main=main_tags(frame, history=history),
         exif=exif_tags(frame.shot),
-        raw=linear_tags(frame) | noise_tags(noise_profile, noise_reduction, planes=3),
+        raw=linear_tags(frame, scale=scale) | noise_tags(noise_profile, noise_reduction, planes=3),
         pixels=pixels,
         thumbnail=developed(small, frame.colour, exposure=auto_exposure(frame)),
         compression=compression,

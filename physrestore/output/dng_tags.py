@@ -100,9 +100,9 @@ def mosaic_tags(frame: RawFrame) -> Tags:
     }
 
 
-def linear_tags(frame: RawFrame) -> Tags:
-    """Three samples a pixel, black 0, white 65535."""
-    return _geometry(frame, samples=3) | {
+def linear_tags(frame: RawFrame, *, scale: int = 1) -> Tags:
+    """Three samples a pixel, black 0, white 65535; ``scale`` pixels per site along a line."""
+    return _geometry(frame, samples=3, scale=scale) | {
         Tag.PhotometricInterpretation: tiff.short(tags.LINEAR_RAW),
         Tag.BlackLevelRepeatDim: tiff.short(1, 1),
         Tag.BlackLevel: tiff.rational(0, 0, 0),
@@ -132,9 +132,9 @@ def noise_tags(profile: Sequence[tuple[float, float]] | None, reduction: float |
     return noise
 
 
-def _geometry(frame: RawFrame, *, samples: int) -> Tags:
-    height, width = frame.shape
-    inset = _CROP_INSET_XTRANS if frame.cfa.is_xtrans else _CROP_INSET
+def _geometry(frame: RawFrame, *, samples: int, scale: int = 1) -> Tags:
+    height, width = (scale * side for side in frame.shape)
+    inset = scale * (_CROP_INSET_XTRANS if frame.cfa.is_xtrans else _CROP_INSET)
     if min(height, width) < _SMALLEST_TO_CROP:
         inset = 0
     return {

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+from torch import Tensor
 
 from noise_models.frame import RawFrame
 from physrestore.errors import UnwritableImage
@@ -27,6 +29,10 @@ _CELL_SITES = 12  # side of a cell of the map from which places are chosen; divi
 _FLOOR = 1e-3  # linear; below it relative contrast is only noise
 _CLIPPED = 0.98  # linear; cells above it show nothing
 _DARK_SHARE = 0.15  # the dark crop has about this quantile of brightness: dark, but not the lens cap
+
+Region = tuple[int, int, int, int]  # top, left, height, width, in sites
+# A part of a picture, or with None the whole of it made small, as sRGB.
+_View = Callable[[Region | None], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ def before_after_png(
     before: RawFrame,
     after: NDArray[np.uint16],
     *,
+    rgb: Tensor | None = None,
     exposure: float | None = None,
     overwrite: bool = False,
     protect: Iterable[Path] = (),
@@ -81,6 +88,8 @@ def before_after_png(
         path: Final name.
         before: The frame.
         after: (H, W) [DN], the restored mosaic with the same levels.
+        rgb: (3, sH, sW) linear camera RGB to show instead of ``after``, where the restoration demosaicked; with s of 2
+            the frame before is shown enlarged.
         exposure: Factor on linear light for both. None: `auto_exposure` of the frame before.
         overwrite: Replace what is at ``path``.
         protect: Originals that are never replaced; the frame's own source always is one.
@@ -92,20 +101,14 @@ def before_after_png(
     if after.shape != before.shape or after.dtype != np.uint16:
         raise UnwritableImage(f"The mosaic must be {before.shape} uint16, not {after.shape} {after.dtype}.")
     factor = auto_exposure(before) if exposure is None else exposure
-    mosaics = (("before", before.mosaic), ("after", after))
-    rows = [[(f"{name}, whole picture", _thumbnail(before, mosaic, factor)) for name, mosaic in mosaics]]
-    for place in choose_places(before):
+    scale = 1 if rgb is None else rgb.shape[-1] // before.shape[1]
+    restored = _of_mosaic(before, after, factor) if rgb is None else _of_rgb(before, rgb, factor, scale)
+    views = (("before", _of_mosaic(before, before.mosaic, factor, scale)), ("after", restored))
+    rows = [[(f"{name}, whole picture", view(None)) for name, view in views]]
+    for place in choose_places(before, side=CROP_SIDE // scale):
         top, left = place.region[:2]
-        label = f"{place.label}, 100 %, row {top}, column {left}"
-        rows.append(
-            [
-                (
-                    f"{name}: {label}",
-                    upright(render(before, mosaic, exposure=factor, region=place.region), before.orientation),
-                )
-                for name, mosaic in mosaics
-            ]
-        )
+        label = f"{place.label}, {scale}00 %, row {top}, column {left}"
+        rows.append([(f"{name}: {label}", view(place.region)) for name, view in views])
     sheet = _sheet(rows)
     originals = [*protect, *([] if before.source.path is None else [before.source.path])]
     publish(path, lambda file: sheet.save(file, format="PNG"), overwrite=overwrite, protect=originals)
@@ -147,10 +150,38 @@ def _where_free(
     return score
 
 
-def _thumbnail(frame: RawFrame, mosaic: NDArray[np.uint16], exposure: float) -> NDArray[np.uint8]:
+def _of_mosaic(frame: RawFrame, mosaic: NDArray[np.uint16], exposure: float, scale: int = 1) -> _View:
+    """The view of a mosaic, every site ``scale`` pixels wide."""
+
+    def view(region: Region | None) -> NDArray[np.uint8]:
+        if region is None:
+            small: Float = binned(frame, mosaic, periods=_thumbnail_step(frame))
+            return upright(developed(small, frame.colour, exposure=exposure), frame.orientation)
+        picture = render(frame, mosaic, exposure=exposure, region=region).repeat(scale, 0).repeat(scale, 1)
+        return upright(picture, frame.orientation)
+
+    return view
+
+
+def _of_rgb(frame: RawFrame, rgb: Tensor, exposure: float, scale: int) -> _View:
+    """The view of linear camera RGB, (3, sH, sW)."""
+
+    def view(region: Region | None) -> NDArray[np.uint8]:
+        if region is None:
+            block = scale * _thumbnail_step(frame) * frame.cfa.period[0]
+            part = F.avg_pool2d(rgb[None], block)[0]
+        else:
+            top, left, height, width = (scale * side for side in region)
+            part = rgb[:, top : top + height, left : left + width]
+        return upright(developed(part.permute(1, 2, 0).numpy(), frame.colour, exposure=exposure), frame.orientation)
+
+    return view
+
+
+def _thumbnail_step(frame: RawFrame) -> int:
+    """Periods of the array that one pixel of the thumbnail stands for."""
     side = max(-(-size // period) for size, period in zip(frame.shape, frame.cfa.period, strict=True))
-    small: Float = binned(frame, mosaic, periods=-(-side // _THUMBNAIL_SIDE))
-    return upright(developed(small, frame.colour, exposure=exposure), frame.orientation)
+    return -(-side // _THUMBNAIL_SIDE)
 
 
 def _sheet(rows: list[list[tuple[str, NDArray[np.uint8]]]]) -> Image.Image:

@@ -72,7 +72,11 @@ class Measured:
 
 
 def restore_jointly(
-    data: Measured, *, prior: Prior | None = None, on_iterate: Callable[[Iterate], None] | None = None
+    data: Measured,
+    *,
+    prior: Prior | None = None,
+    steps: int | None = None,
+    on_iterate: Callable[[Iterate], None] | None = None,
 ) -> Tensor:
     """The three colours of every site.
 
@@ -84,6 +88,7 @@ def restore_jointly(
     Args:
         data: What was measured.
         prior: Of white-balanced pictures in this space (a root of linear light); None: `DemosaicPrior`.
+        steps: Two or more; None: those of `Pace`.
         on_iterate: Called with every step.
 
     Returns:
@@ -112,7 +117,7 @@ def restore_jointly(
         return z + share * (correction - (z - x))
 
     start = demosaic(data.values, data.cfa)
-    errors = list(_errors(_hidden(data.noise), pace.steps))
+    errors = list(_errors(_hidden(data.noise), steps or pace.steps))
     schedule = [_level(noise, error) for error in errors]
     iterates = hqs(start, prox_fidelity=spreading_step, denoise=used.denoise, schedule=schedule)
     x = solve(iterates, on_iterate=on_iterate).x

@@ -22,28 +22,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from noise_models.errors import ProfileError
 from noise_models.frame import RawFrame
 from noise_models.sensor import SensorNoise
 from physrestore.errors import RestoreError
-from physrestore.pnp.grain import put_back
-from physrestore.pnp.joint import Measured, Pace, restore_jointly
+from physrestore.pnp.budget import plan_steps
 from physrestore.pnp.prepare import prepare
+from physrestore.pnp.sharpen import Optics
+from physrestore.pnp.tile import ALIGN, TileSolver
 from physrestore.priors.base import Prior
-from physrestore.tiling import map_tiles, tiles
+from physrestore.tiling import map_tiles_within_memory, tiles
 
-# Multiples of it are in phase with the array (2, 4 or 6) and with the coarsest patch grid of the cosine transform (8).
-ALIGN = 24
 TILE = 32 * ALIGN
+# Below it, the halo is four times what it surrounds.
+SMALLEST_TILE = 4 * ALIGN
 # Read around a tile, and faded over between tiles. Errors at a tile's border decay with every site from it; what is
 # left of them beyond the halo is measured by the seam test.
 HALO = 2 * ALIGN
 BLEND = 2 * ALIGN
 SMALLEST_SIDE = 16
+# A kernel must end inside the halo, with room for the prior's reach.
+LARGEST_KERNEL = HALO + 1
+# Pieces on which an unfamiliar prior's error is measured, per axis, and their side.
+PIECES, PIECE_SIDE = 2, 192
 
 
 @dataclass(frozen=True)
@@ -51,15 +58,19 @@ class PnpResult:
     """A demosaicked and denoised picture.
 
     Attributes:
-        rgb: (3, H, W) float32, linear camera RGB, white balance not applied: black at 0, white at 1, negative values
+        rgb: (3, sH, sW) float32, linear camera RGB, white balance not applied: black at 0, white at 1, negative values
             kept; where clipped sites lost light that other colours show, above 1.
         numbers: What was done, by name: counts, stds [DN], gains.
         seconds: Wall time.
+        uncertainty: Std of every value of ``rgb``; NaN where the sensor was saturated. None: not asked for.
+        notes: What the user should know.
     """
 
     rgb: Tensor
     numbers: dict[str, float]
     seconds: float
+    uncertainty: Tensor | None = None
+    notes: tuple[str, ...] = field(default=())
 
 
 def restore_pnp(
@@ -68,6 +79,12 @@ def restore_pnp(
     *,
     prior: Prior | None = None,
     strength: float = 100.0,
+    blur: Tensor | None = None,
+    scale: int = 1,
+    uncertainty: bool = False,
+    device: torch.device | str = "cpu",
+    budget_seconds: float | None = None,
+    seed: int = 0,
     progress: Callable[[float], None] | None = None,
     tile: int = TILE,
 ) -> PnpResult:
@@ -80,67 +97,140 @@ def restore_pnp(
             white at 1; None: the weight-free `DemosaicPrior`.
         strength: 100 removes all that is recognised as noise; at 0 every measured value is kept, and only what is
             between them is restored; between, the two are mixed linearly.
+        blur: Kernel of a blur to undo, (kh, kw), sum one, in sensor sites.
+        scale: Pixels of the result per site along a line.
+        uncertainty: Also give the std of every value. That of a prior of one's own is measured on four pieces of the
+            picture, at sites that are hidden from it.
+        device: Where to solve; the result is on the CPU.
+        budget_seconds: Wall time for the solve: steps are given up, down to three.
+        seed: Of the hidden sites.
         progress: Called with the share done, 0..1.
-        tile: Side of the tiles, a multiple of 24: memory against overhead.
+        tile: Side of the tiles, a multiple of 24: memory against overhead. Halved as often as memory runs out.
 
     Raises:
         ValueError: strength outside 0..100, or a tile that is not a multiple of 24.
-        RestoreError: a monochrome frame, or one that is too small.
+        RestoreError: a monochrome frame, one that is too small, a kernel that is too large, an uncertainty that is not
+            calibrated, or too little memory.
         ProfileError: the noise describes other planes, or its gain is unknown.
     """
     begin = time.perf_counter()
     check_frame(frame, noise, strength)
-    share = strength / 100.0
-    ready = prepare(frame, noise, share=share)
-    report = _Progress(progress, frame, tile=tile)
-    space = ready.space
-
-    def solve_tile(planes: Tensor) -> Tensor:
-        values, source = planes[0], planes[3]
-        known, clipped = planes[1] > 0, planes[2] > 0
-        data = Measured(values[None, None], known, clipped, space.scale, frame.cfa)
-        v = restore_jointly(data, prior=prior, on_iterate=lambda _: report.step(values.numel()))
-        rgb = space.linear(v[0])
-        if share == 1.0:
-            return rgb
-        return put_back(
-            rgb, source, cfa=frame.cfa, balance=space.balance, share=1.0 - share, known=known, clipped=clipped
-        )
-
-    rgb = map_tiles(solve_tile, ready.planes, tile=tile, halo=HALO, blend=BLEND, align=ALIGN)
-    report.done()
-    balance = dict(zip(("balance_red", "balance_green", "balance_blue"), space.balance.tolist(), strict=True))
+    _check_optics(blur, scale, uncertainty)
+    ready = prepare(frame, noise, share=strength / 100.0)
+    solver = TileSolver(
+        ready.space,
+        frame.cfa,
+        Optics(blur, scale),
+        prior=prior,
+        share=strength / 100.0,
+        uncertain=uncertainty,
+        device=torch.device(device),
+    )
+    notes: list[str] = []
     numbers = {
         "hot_pixels": float(ready.defects),
         "row_noise_removed_dn": ready.row_noise_removed_dn,
         "clipped_share": float(ready.planes[2].mean()),
         "balance_from_scene": float(frame.colour.as_shot_neutral is None),
-        **balance,
+        **dict(zip(("balance_red", "balance_green", "balance_blue"), ready.space.balance.tolist(), strict=True)),
     }
-    return PnpResult(rgb=rgb, numbers=numbers, seconds=time.perf_counter() - begin)
+    if budget_seconds is not None:
+        plan = plan_steps(
+            solver.trial, ready.planes, pixels=_read(frame, tile), most=solver.steps, budget_seconds=budget_seconds
+        )
+        notes += filter(None, [plan.note(wanted=solver.steps, budget_seconds=budget_seconds)])
+        solver.steps = plan.steps
+        numbers |= {"steps": float(plan.steps), "expected_seconds": plan.seconds}
+    if uncertainty and prior is not None:
+        solver.error_factor = solver.measured_error_factor(_pieces(ready.planes), seed=seed)
+        numbers["error_factor"] = solver.error_factor
+    report = _Progress(progress, solver.work * _read(frame, tile))
+    solver.on_work = report.step
+
+    def again(side: int) -> None:
+        notes.append(f"Memory ran out: solved in tiles of {side}x{side} pixels.")
+        report.restart(solver.work * _read(frame, side))
+
+    planes, _ = map_tiles_within_memory(
+        solver,
+        ready.planes,
+        tile=tile,
+        smallest=min(tile, SMALLEST_TILE),
+        halo=HALO,
+        blend=BLEND,
+        align=ALIGN,
+        on_retry=again,
+    )
+    report.done()
+    rgb = planes[: 3 * scale**2]
+    return PnpResult(
+        rgb=rgb if scale == 1 else F.pixel_shuffle(rgb, scale),
+        numbers=numbers,
+        seconds=time.perf_counter() - begin,
+        uncertainty=planes[3:] if uncertainty else None,
+        notes=tuple(notes),
+    )
 
 
 class _Progress:
-    """Pixels times steps, as a share of what all tiles together will do."""
+    """Pixels times steps, as a share of what all tiles together will do; never backwards."""
 
-    def __init__(self, report: Callable[[float], None] | None, frame: RawFrame, *, tile: int) -> None:
-        pieces = tiles(*frame.shape, tile=tile, halo=HALO, blend=BLEND, align=ALIGN)
-        areas = (
-            (rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in (p.read for p in pieces)
-        )
-        self._total = Pace.of(frame.cfa).steps * sum(areas)
-        self._finished = 0
+    def __init__(self, report: Callable[[float], None] | None, total: int) -> None:
         self._report = report or (lambda _: None)
+        self._shown = 0.0
+        self.restart(total)
+
+    def restart(self, total: int) -> None:
+        self._total, self._finished = total, 0
 
     def step(self, pixels: int) -> None:
         self._finished += pixels
-        self._report(self._finished / self._total)
+        self._shown = max(self._shown, self._finished / self._total)
+        self._report(self._shown)
 
     def done(self) -> None:
         self._report(1.0)
 
 
+def _read(frame: RawFrame, tile: int) -> int:
+    """Pixels that all tiles together read."""
+    pieces = tiles(*frame.shape, tile=tile, halo=HALO, blend=BLEND, align=ALIGN)
+    reads = (piece.read for piece in pieces)
+    return sum((rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in reads)
+
+
+def _pieces(planes: Tensor) -> list[Tensor]:
+    """Places all over the picture, in phase with the array; the whole of a small one."""
+    if max(planes.shape[-2:]) <= PIECES * PIECE_SIDE:
+        return [planes]
+    tops, lefts = (
+        [max(0, (2 * k + 1) * size // (2 * PIECES) - PIECE_SIDE // 2) // ALIGN * ALIGN for k in range(PIECES)]
+        for size in planes.shape[-2:]
+    )
+    return [planes[:, top : top + PIECE_SIDE, left : left + PIECE_SIDE] for top in tops for left in lefts]
+
+
+def _check_optics(blur: Tensor | None, scale: int, uncertainty: bool) -> None:
+    if blur is not None and max(blur.shape) > LARGEST_KERNEL:
+        raise RestoreError(
+            f"A blur kernel of {blur.shape[0]}x{blur.shape[1]} sites is too large: at most "
+            f"{LARGEST_KERNEL}x{LARGEST_KERNEL} can be undone in tiles. Crop the kernel to its core."
+        )
+    if uncertainty and (blur is not None or scale != 1):
+        raise RestoreError(
+            "The uncertainty is calibrated for the sensor's own pixels only, not with --deblur or --scale. Leave out "
+            "one of them (--no-uncertainty)."
+        )
+
+
 def check_frame(frame: RawFrame, noise: SensorNoise, strength: float) -> None:
+    """Refuse a frame that cannot be demosaicked with this noise.
+
+    Raises:
+        ValueError: strength outside 0..100.
+        RestoreError: a monochrome frame, or one that is too small.
+        ProfileError: the noise describes other planes.
+    """
     if not 0.0 <= strength <= 100.0:
         raise ValueError(f"strength is 0..100, not {strength}.")
     if frame.cfa.is_mono:

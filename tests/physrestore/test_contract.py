@@ -35,6 +35,8 @@ OTHER = {
     "strength": 50.0,
     "prior": Nothing(),
     "prior_name": "mine 12ab",
+    "network": torch.nn.Identity(),
+    "network_name": "ours 34cd",
     "blur": KERNEL,
     "scale": 2,
     "burst": (noise_frame(16, 16),),
@@ -68,7 +70,7 @@ def test_kernels_and_bursts_are_told_apart_by_their_values() -> None:
 
 
 def test_all_that_goes_beyond_duty_has_a_word_on_the_command_line() -> None:
-    silent = {"strength", "prior_name", "seed"}
+    silent = {"strength", "prior_name", "network_name", "seed"}
     asked = {name: Options(**{name: value}).asked for name, value in OTHER.items()}
 
     assert {name for name, what in asked.items() if not what} == silent
@@ -77,6 +79,8 @@ def test_all_that_goes_beyond_duty_has_a_word_on_the_command_line() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(WORDS) - {"burst"}))
 def test_a_method_refuses_what_it_does_not_know(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     frame = noise_frame(16, 16)
     known = pipeline._Way(lambda *_: Made(mosaic=frame.mosaic), knows=frozenset())
     monkeypatch.setitem(pipeline._METHODS, Method.CLASSIC, known)
