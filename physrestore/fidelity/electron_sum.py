@@ -98,8 +98,10 @@ def negative_log_likelihood(electrons: Tensor, window: Window) -> Derivatives:
 def _groups(length: Tensor) -> Iterator[Tensor]:
     """Sites with sums of like length, as many at a time as fit in `CHUNK`: those of clipped codes can be very long."""
     octave = length.double().log2().ceil().long()
-    for power in octave.unique().tolist():
-        yield from (octave == power).nonzero()[:, 0].split(max(1, CHUNK >> power))
+    for power in range(int(octave.max()) + 1):
+        sites = (octave == power).nonzero()[:, 0]
+        if sites.numel():
+            yield from sites.tensor_split((sites.numel() << power) // CHUNK + 1)
 
 
 def _moments(n: Tensor, stride: Tensor, electrons: Tensor, window: Window) -> tuple[Tensor, Tensor, Tensor]:
