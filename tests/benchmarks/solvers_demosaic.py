@@ -31,10 +31,9 @@ from noise_models.sampling import NoiseSampler, ProfileLaw
 from noise_models.sensor import Estimate, PlaneNoise, SensorNoise
 from physrestore import weights
 from physrestore.classic import denoise_classic
+from physrestore.cli.prior_names import named_prior
 from physrestore.fast import restore_fast
 from physrestore.pnp import restore_pnp
-from physrestore.priors.base import PriorSpec
-from physrestore.priors.network import NetworkPrior
 from physrestore.quality import psnr
 from tests.benchmarks._demosaicnet import BAYER, XTRANS, DemosaicNet
 from tests.benchmarks.pnp import NO_NOISE_DN, _balanced_demosaic, _demosaic_then_denoise, _tent
@@ -117,7 +116,7 @@ def _rivals(cfa: Cfa) -> Iterator[tuple[str, Rival]]:
     if cfa.is_bayer:
         yield "classic denoised, then Malvar", _denoise_then_demosaic
     yield "physrestore pnp", lambda frame, noise: restore_pnp(frame, noise).rgb
-    yield from _shipped(cfa)
+    yield from _shipped()
 
 
 def _menon() -> Iterator[tuple[str, Rival]]:
@@ -153,26 +152,22 @@ def _demosaicnet(cfa: Cfa) -> Iterator[tuple[str, Rival]]:
     yield "demosaicnet", restore
 
 
-def _shipped(cfa: Cfa) -> Iterator[tuple[str, Rival]]:
+def _shipped() -> Iterator[tuple[str, Rival]]:
     """Our trained networks: colour ones as priors of pnp, mosaic ones as they are."""
-    found = []
-    for name in weights.catalogue():
-        stored = weights.load(name)
-        network, kind = copy.deepcopy(stored.network), stored.architecture
-        if kind == "ColourNet":
-            spec = PriorSpec(channels=3, noise="map", sigma_range=(0.0, 1.0), scale_equivariant=True, halo=64)
-            prior = NetworkPrior(network, spec, condition="argument", tile=None)
-            found.append("ColourNet")
+    rows = {name: named_prior(name) for name in weights.catalogue()}
+    for name, named in rows.items():
+        if named.prior is not None:
             yield (
                 f"physrestore pnp, {name}",
-                lambda frame, noise, prior=prior: restore_pnp(frame, noise, prior=prior).rgb,
+                lambda frame, noise, prior=named.prior: restore_pnp(frame, noise, prior=prior).rgb,
             )
-        elif kind == "MosaicNet" and cfa.is_bayer:
+        elif named.network is not None:
+            network = copy.deepcopy(named.network)
             yield (
                 f"physrestore fast, {name}",
                 lambda frame, noise, network=network: restore_fast(frame, noise, network=network).rgb,
             )
-    if "ColourNet" not in found:
+    if all(named.prior is None for named in rows.values()):
         print("pnp with a trained prior: no colour network is shipped yet")
 
 
