@@ -123,12 +123,14 @@ def _fast(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progr
         noise,
         network=options.network or default_network(),
         strength=options.strength,
+        uncertainty=options.uncertainty,
         device=options.torch_device,
         progress=progress,
     )
     return Made(
         mosaic=sampled(result.rgb, frame),
         rgb=result.rgb,
+        uncertainty=result.uncertainty,
         noise_profile=result.noise_profile,
         numbers=result.numbers,
         notes=result.notes,
@@ -170,7 +172,7 @@ def _pnp(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progre
 
 
 _METHODS = {
-    Method.FAST: _Way(_fast, knows=frozenset({"network", "device"})),
+    Method.FAST: _Way(_fast, knows=frozenset({"network", "device", "uncertainty"})),
     Method.CLASSIC: _Way(_classic, knows=frozenset()),
     Method.PNP: _Way(_pnp, knows=frozenset({"prior", "blur", "scale", "device", "budget_seconds", "uncertainty"})),
 }

@@ -33,10 +33,11 @@ def chosen_options(
     from physrestore.cli.prior_names import NamedPrior, named_prior
     from physrestore.contract import Options
     from physrestore.errors import RestoreError
-    from physrestore.pipeline import check_options, knows
+    from physrestore.pipeline import Method, check_options, knows
 
     named = NamedPrior("") if prior is None else named_prior(prior)
     plain = deblur is None and scale == 1
+    slow = method is not Method.FAST  # which is for folders: three more numbers a pixel only where they are asked for
     try:
         options = Options(
             strength=strength,
@@ -46,7 +47,7 @@ def chosen_options(
             network_name=named.name if named.network is not None else "",
             blur=None if deblur is None else blur_of(deblur),
             scale=scale,
-            uncertainty=plain and "uncertainty" in knows(method) if uncertainty is None else uncertainty,
+            uncertainty=slow and plain and "uncertainty" in knows(method) if uncertainty is None else uncertainty,
             budget_seconds=None if budget is None else seconds_of(budget),
             device=device,
         )

@@ -56,7 +56,7 @@ def restore(
         bool | None,
         typer.Option(
             "--uncertainty/--no-uncertainty",
-            help="Write the expected error of every pixel beside the result. Default: where the method knows it.",
+            help="Write the expected error of every pixel beside the result. Default: with pnp and selfsup.",
         ),
     ] = None,
     budget: Annotated[

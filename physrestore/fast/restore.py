@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,13 @@ from noise_models.frame import RawFrame
 from noise_models.sensor import SensorNoise
 from physrestore import weights
 from physrestore.errors import RestoreError
-from physrestore.fast.engine import Engine, Run, choose_engine
+from physrestore.fast.engine import Engine, choose_engine
+from physrestore.fast.tile import FastTile
 from physrestore.networks.mosaic_net import MosaicNet
-from physrestore.pnp.grain import put_back
 from physrestore.pnp.prepare import prepare
 from physrestore.pnp.restore import check_frame
 from physrestore.tiling import map_tiles
-from physrestore.working_space import WorkingSpace, one_hot
+from physrestore.working_space import one_hot
 
 DEFAULT = "mosaic-large"  # of the shipped networks
 # Multiples of it are in phase with every colour filter array (2, 4, 6) and with the networks' coarsest level.
@@ -28,13 +28,10 @@ ALIGN = 48
 TILE = 24 * ALIGN
 # Read around a tile and thrown away. Wider than what the weights reach in effect: the seam test measures what is left.
 HALO = ALIGN
-# Std of what a shipped network gets wrong at measured sites when there is no noise, in the working space (white is
-# about 1): below it, the measured value is the better one. Measured on Kodak24 at 1e6 electrons.
-NETWORK_ERROR = 0.002
 # Noise of the working space, relative to white, that training reached; beyond it the result is a guess.
 LARGEST_NOISE = 0.25
 # Side and level of the flat area on which the remaining noise is measured: a grey of a fifth of white.
-FLAT_SIDE, FLAT_LEVEL = 96, 0.45
+FLAT_SIDE, FLAT_LEVEL, FLAT_CFA = 96, 0.45, Cfa.parse("RGGB")
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,7 @@ class FastResult:
 
     Attributes:
         rgb: (3, H, W) float32, linear camera RGB, white balance not applied: black at 0, white at 1.
+        uncertainty: Std of every value of ``rgb``, same shape; NaN where light was clipped; None: not asked for.
         numbers: What was done, by name.
         noise_profile: Noise that remains in smooth areas of the mosaic, (S, O) per colour R, G, B, white is 1.
         notes: What the user should know; empty if all is well.
@@ -50,6 +48,7 @@ class FastResult:
     """
 
     rgb: Tensor
+    uncertainty: Tensor | None
     numbers: dict[str, float]
     noise_profile: tuple[tuple[float, float], ...]
     notes: tuple[str, ...]
@@ -73,6 +72,7 @@ def restore_fast(
     *,
     network: nn.Module,
     strength: float = 100.0,
+    uncertainty: bool = False,
     device: torch.device | str = "cpu",
     engine: Engine | None = None,
     progress: Callable[[float], None] | None = None,
@@ -85,6 +85,7 @@ def restore_fast(
         noise: Noise of this camera at this ISO, with the gain known.
         network: Weights; `physrestore.weights.load` has the shipped ones.
         strength: 100 removes all that is recognised as noise; at 0 every measured value is kept.
+        uncertainty: Also give an expected error per value.
         device: Where to compute.
         engine: How to compute; None: the fastest that is exact enough on ``device``.
         progress: Called with the share done, 0..1.
@@ -106,22 +107,7 @@ def restore_fast(
     share = strength / 100.0
     ready = prepare(frame, noise, share=share)
     space = ready.space
-    run = engine.prepare(network)
-    pattern = one_hot(frame.cfa, ALIGN, ALIGN).to(engine.device)
-
-    def solve_tile(planes: Tensor) -> Tensor:
-        colours = _tiled(pattern, *planes.shape[-2:])
-        above = planes[:3].to(engine.device, copy=True)
-        above[0] -= (space.black.to(colours) * colours[0]).sum(0)
-        v = _clean(run, above, colours, space).cpu()
-        rgb = space.light(v + space.black)
-        if share == 1.0:
-            return rgb
-        known, clipped = planes[1] > 0, planes[2] > 0
-        return put_back(
-            rgb, planes[3], cfa=frame.cfa, balance=space.balance, share=1.0 - share, known=known, clipped=clipped
-        )
-
+    solve = FastTile(engine.prepare(network), space, frame.cfa, engine.device, share, uncertain=uncertainty)
     total, done = ready.planes[0].numel(), 0
 
     def on_tile(pixels: int) -> None:
@@ -130,11 +116,12 @@ def restore_fast(
         if progress is not None:
             progress(done / total)
 
-    rgb = map_tiles(solve_tile, ready.planes, tile=tile, halo=HALO, align=ALIGN, on_tile=on_tile)
+    made = map_tiles(solve, ready.planes, tile=tile, halo=HALO, align=ALIGN, on_tile=on_tile)
+    rgb, std = made[:3], made[3:]
     if not bool(torch.isfinite(rgb).all()):
         raise RestoreError(f"The network's result on {engine.name} is not finite. Try the method 'pnp', and report it.")
     level = float(space.scale.max())
-    left = 1.0 if share == 0 else (1.0 - share + share * _std_left(run, space, engine)) ** 2
+    left = 1.0 if share == 0 else (1.0 - share + share * _std_left(replace(solve, share=1.0, cfa=FLAT_CFA))) ** 2
     numbers = {
         "remaining_variance": left,
         "hot_pixels": float(ready.defects),
@@ -144,6 +131,7 @@ def restore_fast(
     }
     return FastResult(
         rgb=rgb,
+        uncertainty=std if uncertainty else None,
         numbers=numbers,
         noise_profile=tuple(
             (left * a, left * b) for a, b in zip(space.gain.tolist(), space.dark_noise.square().tolist(), strict=True)
@@ -153,34 +141,14 @@ def restore_fast(
     )
 
 
-def _clean(run: Run, planes: Tensor, colours: Tensor, space: WorkingSpace) -> Tensor:
-    """(3, h, w) of the working space; measured sites keep what their noise is too small to have spoilt."""
-    values, known, clipped = planes[0], planes[1] > 0, planes[2] > 0
-    scale = space.scale.to(planes)
-    noise = (scale[None] * colours).sum(1, keepdim=True)
-    v = run(values[None, None], noise, colours)[0]
-    trust = scale.square() / (scale.square() + NETWORK_ERROR**2)  # Wiener: the network's error against the noise
-    measured = (colours[0] > 0) & known
-    mixed = torch.where(measured, values + trust * (v - values), v)
-    # Of a clipped site only a lower bound is known.
-    return torch.where((colours[0] > 0) & clipped, torch.maximum(mixed, values), mixed)
-
-
-def _std_left(run: Run, space: WorkingSpace, engine: Engine) -> float:
+def _std_left(solve: FastTile) -> float:
     """Share of the noise's std that is left in a flat grey area: measured on one, with a fixed seed."""
     generator = torch.Generator().manual_seed(0)
-    colours = one_hot(Cfa.parse("RGGB"), FLAT_SIDE, FLAT_SIDE)
-    level = (space.scale[None] * colours).sum(1)
-    noisy = FLAT_LEVEL + level * torch.randn(level.shape, generator=generator)
-    planes = torch.cat([noisy, torch.ones_like(noisy), torch.zeros_like(noisy)]).to(engine.device)
-    v = _clean(run, planes, colours.to(engine.device), space).cpu()
-    residual = ((v * colours[0]).sum(0) - FLAT_LEVEL) / level[0]
-    return float(residual.std())
-
-
-def _tiled(pattern: Tensor, height: int, width: int) -> Tensor:
-    repeats = (-(-height // pattern.shape[-2]), -(-width // pattern.shape[-1]))
-    return pattern.repeat(1, 1, *repeats)[..., :height, :width]
+    colours = one_hot(FLAT_CFA, FLAT_SIDE, FLAT_SIDE)[0]
+    level, flat = ((value * colours).sum(0) for value in (solve.space.scale, solve.space.black + FLAT_LEVEL))
+    noisy = flat + level * torch.randn(level.shape, generator=generator)
+    v = solve.values(torch.stack([noisy, torch.ones_like(noisy), torch.zeros_like(noisy)]))
+    return float((((v * colours).sum(0) - flat) / level).std())
 
 
 def _notes(level: float) -> tuple[str, ...]:

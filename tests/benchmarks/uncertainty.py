@@ -1,14 +1,17 @@
-"""Whether the expected error of `--method pnp` can be believed: its law fitted anew, its coverage on other pictures.
+"""Whether the expected error of a restoration can be believed: its law fitted anew, its coverage on other pictures.
 
 Crops of 18 training pictures become mosaics at five exposures and three brightnesses; from the restored pictures'
 errors the weights of `physrestore.pnp.expected_error` are fitted (non-negative least squares, weighed by the predicted
 variance, scaled so that intervals of 90 % hold 90 %). The law as shipped is then judged on nine pictures of Kodak24, on
 which nothing was fitted: the share of errors within intervals of 90 %, per exposure and per brightness.
+
+--method pnp or fast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import argparse
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,10 +24,13 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from noise_models.cfa import XTRANS_ROWS, Cfa
+from physrestore.fast.engine import Engine
+from physrestore.fast.restore import default_network
+from physrestore.fast.tile import FastTile, error_law
 from physrestore.pnp.expected_error import FEATURES, ErrorLaw, error_std, features, in_light
 from physrestore.pnp.joint import Measured, restore_jointly
 from physrestore.pnp.prepare import prepare
-from physrestore.working_space import one_hot
+from physrestore.working_space import WorkingSpace, one_hot
 from tests.benchmarks.pnp import _camera_rgb, _shot
 from tests.shared_data import data_folder
 
@@ -52,22 +58,46 @@ class Case:
     slope: Tensor  # linear per unit of the working space
 
 
-def run() -> None:
+@dataclass(frozen=True)
+class Way:
+    """A method: to values of the working space, from there to light, and its law of errors."""
+
+    restore: Callable[[Measured, WorkingSpace], Tensor]
+    light: Callable[[WorkingSpace, Tensor], Tensor]
+    law: Callable[[Cfa], ErrorLaw]
+
+
+def _one_pass(data: Measured, space: WorkingSpace) -> Tensor:
+    solve = FastTile(EXACT.prepare(default_network()), space, data.cfa, EXACT.device)
+    return solve.values(torch.stack([data.values[0, 0], data.known.float(), data.clipped.float()]))
+
+
+EXACT = Engine(torch.device("cpu"), torch.float32, "exact")
+WAYS = {
+    "pnp": Way(lambda data, _: restore_jointly(data)[0], WorkingSpace.linear, ErrorLaw.of),
+    "fast": Way(_one_pass, WorkingSpace.light, error_law),
+}
+
+
+def run(arguments: list[str]) -> None:
     """Print fit and coverage; one thread."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks uncertainty")
+    parser.add_argument("--method", choices=sorted(WAYS), default="pnp")
+    way = WAYS[parser.parse_args(arguments).method]
     sets = data_folder() / "sets"
     if not (sets / "kodak24").exists():
         print("uncertainty: no pictures (set PHYSRESTORE_TEST_DATA)")
         return
     torch.set_num_threads(1)
     for name, cfa in ARRAYS.items():
-        fitted = _fitted(list(_cases(sets / "cbsd432_train", FIT_PICTURES, cfa)))
+        fitted = _fitted(list(_cases(sets / "cbsd432_train", FIT_PICTURES, cfa, way)))
         print(f"{name}: weights of {', '.join(FEATURES)}")
         for place, weights in fitted.items():
             print(f"  {place:9}" + "".join(f"{w:9.3f}" for w in weights))
-        _judge(list(_cases(sets / "kodak24", TEST_PICTURES, cfa)), ErrorLaw.of(cfa))
+        _judge(list(_cases(sets / "kodak24", TEST_PICTURES, cfa, way)), way.law(cfa))
 
 
-def _cases(folder: Path, count: int, cfa: Cfa) -> Iterator[Case]:
+def _cases(folder: Path, count: int, cfa: Cfa, way: Way) -> Iterator[Case]:
     files = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".jpg"))
     for i, path in enumerate(files[:: max(1, len(files) // count)][:count]):
         truth = _camera_rgb(np.asarray(Image.open(path).convert("RGB"))) * BRIGHTNESS[i % len(BRIGHTNESS)]
@@ -76,9 +106,9 @@ def _cases(folder: Path, count: int, cfa: Cfa) -> Iterator[Case]:
             ready = prepare(frame, noise, share=1.0)
             values, known, clipped, _ = ready.planes
             data = Measured(values[None, None], known > 0, clipped > 0, ready.space.scale, cfa)
-            v = restore_jointly(data)[0]
+            v = way.restore(data, ready.space)
             slope = in_light(torch.ones_like(v), v, ready.space)
-            yield Case(level[0], v, data, truth, ready.space.linear(v) - truth, slope)
+            yield Case(level[0], v, data, truth, way.light(ready.space, v) - truth, slope)
 
 
 def _fitted(cases: list[Case]) -> dict[str, np.ndarray]:
