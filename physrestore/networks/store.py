@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from physrestore.errors import WeightsError
@@ -73,7 +73,7 @@ def save_network(path: Path, network: nn.Module, *, about: Mapping[str, str], ha
     if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
         raise WeightsError(f"Some weights of {name} are not finite{' in float16' if half else ''}.")
     partial = path.with_name(path.name + ".part")
-    save_file(tensors, partial, metadata)
+    partial.write_bytes(save(tensors, metadata))  # `save_file` would make it unreadable for others
     os.replace(partial, path)
 
 

@@ -79,7 +79,7 @@ def load(
     """Read a checkpoint into the given objects.
 
     Raises:
-        TrainingError: the file is damaged, or of another task or recipe.
+        TrainingError: the file is damaged, or of another task, recipe or network.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -91,17 +91,32 @@ def load(
         raise TrainingError(
             f"{path} belongs to another training ({json.dumps(about)}). Choose another folder, or delete it."
         )
+    try:
+        _restore(tensors, network, mean, optimiser, generator)
+        return Progress(int(about["step"]), float(about["seconds"]), fingerprint)
+    except (RuntimeError, LookupError, ValueError) as error:
+        raise TrainingError(
+            f"{path} is of another version of its network: {error}. Delete it to begin anew."
+        ) from error
+
+
+def _restore(
+    tensors: dict[str, Tensor],
+    network: nn.Module,
+    mean: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> None:
     device = next(network.parameters()).device
     network.load_state_dict(_part(tensors, "network."))
-    for name, value in _part(tensors, "mean.").items():
-        mean[name].copy_(value.to(device))
+    for name, value in mean.items():
+        value.copy_(tensors[f"mean.{name}"].to(device))
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _part(tensors, "optimiser.").items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     generator.set_state(tensors["generator"])
-    return Progress(int(about["step"]), float(about["seconds"]), fingerprint)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

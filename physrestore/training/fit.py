@@ -19,6 +19,9 @@ from physrestore.training import checkpoint
 from physrestore.training.recipe import Recipe
 from physrestore.training.workers import Worker
 
+# Between the seeds of a worker's draws before and after a resume: more than there are workers.
+SEEDS_APART = 7919
+
 
 class Task(Protocol):
     """What is learned: network, data and loss. A frozen dataclass, whose ``repr`` says all that decides it."""
@@ -126,7 +129,7 @@ class _Session:
             at = checkpoint.load(self.path, self.fingerprint, **self._parts())
             self.step, self.before = at.step, at.seconds
             if worker.rank > 0:  # the file holds the first worker's draws
-                self.generator.manual_seed(recipe.seed + 1 + worker.rank + 7919 * self.step)
+                self.generator.manual_seed(recipe.seed + 1 + worker.rank + SEEDS_APART * self.step)
         if worker.rank == 0:
             self._forget_rows_after(self.step)
         self.start = time.monotonic()

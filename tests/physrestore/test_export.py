@@ -23,6 +23,7 @@ from physrestore.export.darktable import CameraLaw, darktable_model
 from physrestore.networks.colour_net import ColourNet, ColourNetConfig
 from physrestore.networks.mosaic_net import MosaicNet, MosaicNetConfig
 from physrestore.networks.store import Stored, save_network
+from physrestore.weights import catalogue
 from physrestore.working_space import one_hot, working_black, working_light, working_noise, working_value
 from tests.noise_models.noise_profiles import entry
 from tests.physrestore.network_laws import uniform
@@ -162,6 +163,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert (both[0], report["exit_code"]) == (0, 0)
     assert Path(report["onnx"]).is_file()
     assert Path(report["darktable"]).is_file()
+    shipped = next(name for name in catalogue() if name.startswith("mosaic"))
+    assert cli(shipped, "--onnx", tmp_path / "shipped.onnx")[0] == 0
+    assert (tmp_path / "shipped.onnx").stat().st_size > 100_000
     assert cli(weights)[0] == 2
     code, _, words = cli(weights, "--darktable", tmp_path / "b.dtmodel")
     assert (code, "give the camera's --profile" in words) == (2, True)

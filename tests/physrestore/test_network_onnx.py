@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from physrestore.errors import WeightsError
 from physrestore.networks.colour_net import ColourNet, ColourNetConfig
 from physrestore.networks.mosaic_net import MosaicNet, MosaicNetConfig
 from physrestore.networks.onnx import onnx_bytes
+from physrestore.priors.base import PriorSpec
+from physrestore.priors.onnx_file import OnnxPrior
 from physrestore.working_space import one_hot
 from tests.physrestore.network_laws import uniform
 
@@ -74,6 +78,17 @@ def test_colour_pictures_of_any_size() -> None:
         for sigma in (torch.full((1, 1, 1, 1), 0.1), 0.1 * uniform(batch, 3, 1, 1, seed=1).float()):
             assert relative_gap(network(x, sigma), run(content, x=x, sigma=sigma)) < 1e-4
     assert relative_gap(network(x, sigma), run(content, x=x.flip(1), sigma=sigma)) > 1e-3  # planted
+
+
+@torch.no_grad()
+def test_an_exported_network_is_a_prior(tmp_path: Path) -> None:
+    """What we export we can read: the same pictures from the ONNX file as from the weights."""
+    network = trained_like(ColourNet(ColourNetConfig(channels=(4, 6))))
+    (tmp_path / "colour.onnx").write_bytes(onnx_bytes(network, {}))
+    spec = PriorSpec(channels=3, noise="map", sigma_range=(0.01, 0.5), modulo=network.multiple, differentiable=False)
+    prior = OnnxPrior(tmp_path / "colour.onnx", spec, condition="argument")
+    x, sigma = uniform(1, 3, 12, 8).float(), torch.tensor(0.1)  # whole blocks: outside, both pad in their way
+    assert relative_gap(network(x, sigma), prior.denoise(x, sigma)) < 1e-4
 
 
 def test_metadata_and_dynamic_sides_are_in_the_model() -> None:

@@ -57,6 +57,8 @@ def test_full_precision_comes_back_exactly(tmp_path: Path) -> None:
     assert not back.network.training
     assert all(torch.equal(value, back.network.state_dict()[name]) for name, value in first.state_dict().items())
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+    (tmp_path / "other").write_bytes(b"")
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # as readable as any new file
 
 
 def test_half_precision_rounds_and_no_more(tmp_path: Path) -> None:

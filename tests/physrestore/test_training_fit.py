@@ -289,6 +289,18 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         fit(Regression(), RECIPE, tmp_path)
 
 
+@pytest.mark.parametrize("missing", ["network.0.weight", "mean.2.bias", "generator"])
+def test_a_checkpoint_of_another_network_is_named(tmp_path: Path, missing: str) -> None:
+    fit(Regression(), RECIPE, tmp_path, stop=stop_after(5))
+    path = tmp_path / "checkpoint.safetensors"
+    with safe_open(path, framework="pt") as file:
+        about, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del tensors[missing]
+    save_file(tensors, path, about)
+    with pytest.raises(TrainingError, match="another version of its network"):
+        fit(Regression(), RECIPE, tmp_path)
+
+
 class Killed(BaseException):
     """The process ends here."""
 

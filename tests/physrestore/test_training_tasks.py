@@ -117,6 +117,21 @@ def test_the_told_noise_errs_as_much_as_profiles_do() -> None:
     assert abs(spread / sampling - 1) > 5 / math.sqrt(2 * len(ratio))  # without the spread
 
 
+def test_some_cameras_read_out_noisily() -> None:
+    drawn = WidePrior().draw(2000, generator=gen())
+    harder = mosaic_task._harder(drawn, gen(1))
+    factor = (harder.read_noise_dn / drawn.read_noise_dn)[:, 0]
+    changed = factor > 1
+    share, error = mosaic_task.NOISY_READOUT_SHARE, math.sqrt(0.2 * 0.8 / 2000)
+    assert abs(float(changed.float().mean()) - share) < 5 * error
+    assert float(factor.min()) == 1.0
+    assert 0.95 * mosaic_task.NOISIEST_READOUT < float(factor.max()) <= mosaic_task.NOISIEST_READOUT
+    # Log-uniform: the mean logarithm is half of the largest's.
+    logs = factor[changed].log() / math.log(mosaic_task.NOISIEST_READOUT)
+    assert abs(float(logs.mean()) - 0.5) < 5 / math.sqrt(12 * len(logs))
+    assert torch.equal(harder.gain_dn, drawn.gain_dn)
+
+
 def test_calibrated_noise_has_what_gaussian_noise_has_not() -> None:
     """Rounding: calibrated values lie on the codes of the sensor, Gaussian ones anywhere."""
     law = PlainSensors()
