@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noise_models.cfa import Cfa, pack
+from noise_models.cfa import pack
 from noise_models.frame import RawFrame
 from noise_models.sensor import SensorNoise
 from physrestore.errors import RestoreError
 from physrestore.selfsup.blind_spot import BlindSpotConfig, BlindSpotModel, Prediction
+from physrestore.selfsup.blind_spot_crops import Crops, windows
 from physrestore.selfsup.blind_spot_data import Observed
 from physrestore.selfsup.posterior import Evidence, colour_nll, nll
 from physrestore.selfsup.row_posterior import row_nll
@@ -23,7 +24,6 @@ from physrestore.selfsup.row_posterior import row_nll
 HELD_OUT = 0.02
 # Sites kept for crops, all frames together: about half a gigabyte. Larger folders are trained on random windows.
 SITES_IN_MEMORY = 1 << 24
-WINDOW = 528
 # Weights are averaged with this memory in steps, at most a tenth of the training.
 AVERAGING_STEPS = 100
 # The learning rate ends at this share of its start.
@@ -119,23 +119,6 @@ def hide_held_out(observed: Observed, *, seed: int) -> Observed:
     return observed.with_planes(scored=(draw >= HELD_OUT).to(observed.planes))
 
 
-def windows(observed: Observed, *, sites: int, generator: torch.Generator) -> list[Observed]:
-    """The frame itself if it is small, else random windows of it with about so many sites in all, at least one."""
-    height, width = observed.shape
-    if height * width <= max(sites, WINDOW**2):
-        return [observed]
-    pieces = []
-    for _ in range(max(1, sites // WINDOW**2)):
-        window = []
-        for size, period in zip(observed.shape, observed.cfa.period, strict=True):
-            side = min(WINDOW, size)
-            start = period * int(torch.randint((size - side) // period + 1, (), generator=generator))
-            window.append(slice(start, start + side))
-        piece = observed.crop(*window)
-        pieces.append(Observed(piece.planes.clone(), piece.cfa))  # lets go of the whole frame
-    return pieces
-
-
 def blind_spot_loss(prediction: Prediction, observed: Observed) -> Tensor:
     """Mean negative log marginal likelihood of a site under the calibrated noise, in nats.
 
@@ -180,7 +163,8 @@ def fit(
     Raises:
         RestoreError: a frame smaller than a crop, or a loss that is not finite.
     """
-    draw = _Crops(observed, training, model, generator)
+    draw = Crops(observed, batch=training.batch, crop=training.crop, generator=generator)
+    lattices = getattr(model.network.config, "lattices", None)
     optimiser = torch.optim.Adam(model.parameters(), lr=training.learning_rate)
     average = _copy(model)
     begin, step, done = time.monotonic(), 0, 0.0
@@ -189,7 +173,8 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate * rate
         batch = draw()
-        lattice = draw.lattice()
+        # The masked architecture predicts one lattice of sites a step.
+        lattice = None if lattices is None else int(torch.randint(lattices, (), generator=generator))
         value = loss(model(batch, lattice=lattice), batch)
         number = float(value.detach())
         if not math.isfinite(number):
@@ -209,83 +194,6 @@ def fit(
         if training.budget_s is not None:
             done = max(done, (time.monotonic() - begin) / training.budget_s)
     return average.eval()
-
-
-class _Crops:
-    """Random crops of random frames, all in the phase of the first, mirrored at random."""
-
-    def __init__(
-        self,
-        observed: Sequence[Observed],
-        training: FolderTraining,
-        model: BlindSpotModel,
-        generator: torch.Generator,
-    ) -> None:
-        self.observed, self.batch, self.generator = observed, training.batch, generator
-        self.cfa = observed[0].cfa
-        period = math.lcm(2, self.cfa.period[0])
-        self.side = -(-training.crop // period) * period
-        self.lattices = getattr(model.network.config, "lattices", None)
-        for one in observed:
-            phase_shift(one.cfa, self.cfa)
-        smallest = min(min(one.shape) for one in observed)
-        if smallest < self.side + period:
-            raise RestoreError(
-                f"Crops of {self.side} sites in any phase need frames of {self.side + period}; one has {smallest}. "
-                "Use smaller crops."
-            )
-
-    def __call__(self) -> Observed:
-        return Observed.batch([self._one() for _ in range(self.batch)])
-
-    def lattice(self) -> int | None:
-        """Of the masked architecture, which sites this step predicts."""
-        return None if self.lattices is None else self._integer(self.lattices)
-
-    def _one(self) -> Observed:
-        frame = self.observed[self._integer(len(self.observed))]
-        window = []
-        for size, period in zip(frame.shape, self.cfa.period, strict=True):
-            # One period more than the crop, in which a mirror image finds its phase again.
-            length = self.side + period
-            start = period * self._integer((size - length) // period + 1)
-            window.append(slice(start, start + length))
-        piece = frame.crop(*window)
-        for axis in (-1, -2):
-            if self._integer(2):
-                piece = mirrored(piece, axis)
-        top, left = phase_shift(piece.cfa, self.cfa)
-        return piece.crop(slice(top, top + self.side), slice(left, left + self.side))
-
-    def _integer(self, below: int) -> int:
-        return int(torch.randint(below, (), generator=self.generator))
-
-
-def mirrored(observed: Observed, axis: int) -> Observed:
-    """Upside down (axis -2) or left to right (-1); the array is that of the mirrored mosaic."""
-    height, width = observed.shape
-    ph, pw = observed.cfa.period
-    rows = observed.cfa.shifted(height % ph, 0).rows[::-1] if axis == -2 else observed.cfa.rows
-    if axis == -1:
-        rows = tuple(row[::-1] for row in observed.cfa.shifted(0, width % pw).rows)
-    return Observed(observed.planes.flip(axis), Cfa(tuple(rows)))
-
-
-def phase_shift(have: Cfa, want: Cfa) -> tuple[int, int]:
-    """Rows and columns to drop at the top-left so that ``have`` becomes ``want``.
-
-    Raises:
-        RestoreError: arrays of two kinds.
-
-    >>> phase_shift(Cfa.parse("RGGB"), Cfa.parse("GBRG"))
-    (1, 0)
-    """
-    ph, pw = have.period
-    for i in range(ph):
-        for j in range(pw):
-            if have.shifted(i, j) == want:
-                return i, j
-    raise RestoreError(f"The frames mix the arrays {have.name!r} and {want.name!r}. Train one model for each sensor.")
 
 
 def _copy(model: BlindSpotModel) -> BlindSpotModel:

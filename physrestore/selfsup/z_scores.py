@@ -1,11 +1,12 @@
 """Does the noise that was assumed fit the frame? Told from pixels that the prediction never saw.
 
 ``z = (y - mu) / sqrt(v + n)`` has variance 1 if prediction and noise law are right. When it has not, *where* tells what
-is wrong. Over the smoothest sites, chosen by the predicted v and so not by the noise of the site itself, the squared
-errors are a line over the light: its slope is the gain, its start the read noise. A law that claims too much noise is
-refuted by any site that errs less. One that claims too little hides behind a larger v in a network trained under it;
-it shows on smooth sites, where a good prediction errs little: hence the two bounds are unequal. Row noise is what row
-means spread more than column means do.
+is wrong. Over smooth sites, chosen by the predicted v and so not by the noise of the site itself, the squared errors
+less v are a line over the light: its slope is the gain, its start the read noise. Row noise is what rows have of their
+own beyond what columns have.
+
+One thing no unseen pixel can tell: a network trained under a law that claims too little noise takes the rest for its
+own error and raises v. So the squared errors themselves, v not taken off, are reported as upper bounds.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ from physrestore.selfsup.row_posterior import MEDIAN_CHI2
 # Quantiles of the predicted light that make the tonal bins of a colour.
 BINS = 10
 # Smooth: the share of a bin's sites with the lowest predicted error.
-SMOOTH_SHARE = 0.15
-# A law below this share of the seen variance claims noise that is not there (its own calibration error is a few per
-# cent); above the second, the prediction's own error on smooth sites (measured: up to 30 %) cannot explain the rest.
-LOWEST_RATIO = 0.85
-HIGHEST_RATIO = 1.5
-# Both bounds need this many standard errors besides.
+SMOOTH_SHARE = 0.3
+# Seen over assumed variance: within these limits calibration and prediction may err without anything being wrong.
+LOWEST_RATIO, HIGHEST_RATIO = 0.8, 1.3
+# And this many standard errors.
 SIGMAS = 4.0
 # Row noise must exceed the assumed one by this factor (in std) to be called wrong.
 ROW_FACTOR = 1.5
 NORMAL_90 = 1.6449
+# A ratio less certain than this is not reported; a fit worse conditioned than this has one brightness only.
+LARGEST_ERROR = 0.5
+WORST_CONDITION = 1e12
 # Variance of y_i - (y_above + y_below) / 2 in units of that of y.
 DIFFERENCE_VARIANCE = 1.5
 
@@ -70,12 +72,12 @@ class Ratio:
 
     @property
     def too_high(self) -> bool:
-        """The assumed variance is higher than what is seen."""
+        """The assumed variance is clearly higher than what is seen."""
         return self.value < LOWEST_RATIO and self.value + SIGMAS * self.standard_error < 1.0
 
     @property
     def too_low(self) -> bool:
-        """The assumed variance is lower than what is seen, by more than the prediction's error explains."""
+        """The assumed variance is clearly lower than what is seen."""
         return self.value > HIGHEST_RATIO and self.value - SIGMAS * self.standard_error > 1.0
 
 
@@ -86,9 +88,11 @@ class ZReport:
     Attributes:
         bins: Per colour and brightness.
         variance: Of z over all sites.
-        gain: Gain on smooth sites over the assumed one, an upper bound where it exceeds 1. None: too little range of
-            brightness to tell.
-        dark: Variance of smooth sites near black over the assumed, alike. None: nothing dark enough.
+        gain: Gain on smooth sites over the assumed one, the prediction's declared error taken off. None: too little
+            range of brightness to tell.
+        dark: The same of the variance in the dark. None: nothing dark enough.
+        gain_bound: Gain over the assumed one if the prediction made no error at all: an upper bound.
+        dark_bound: The same of the variance in the dark.
         row_noise: Seen std of the rows' offsets [linear light].
         row_noise_assumed: The calibrated one.
         wrong: What does not fit, one sentence each; empty if all does.
@@ -98,6 +102,8 @@ class ZReport:
     variance: float
     gain: Ratio | None
     dark: Ratio | None
+    gain_bound: Ratio | None
+    dark_bound: Ratio | None
     row_noise: float
     row_noise_assumed: float
     wrong: tuple[str, ...]
@@ -149,10 +155,13 @@ def z_report(data: ZInput) -> ZReport:
         raise ValueError("No site is left to be judged: all are clipped, defective or left out.")
     z = data.error / (data.variance + data.noise).sqrt()
     bins, smooth = _bins(data, z)
-    gain, dark = _law(data, smooth)
+    squares = data.error.double().square()
+    gain, dark = _law(data, smooth, squares - data.variance)
+    gain_bound, dark_bound = _law(data, smooth, squares)
     seen, assumed = _row_noise(data), float(data.row[data.sites].mean())
     variance = float(z[data.sites].double().square().mean())
-    return ZReport(bins, variance, gain, dark, seen, assumed, tuple(_wrong(gain, dark, seen, assumed, data)))
+    wrong = (*_wrong_law(gain, dark), *_wrong_rows(seen, assumed, data))
+    return ZReport(bins, variance, gain, dark, gain_bound, dark_bound, seen, assumed, wrong)
 
 
 def _bins(data: ZInput, z: Tensor) -> tuple[tuple[ToneBin, ...], Tensor]:
@@ -192,15 +201,15 @@ def quantiles(values: Tensor, parts: int) -> Tensor:
     return ordered[index.clamp(max=ordered.numel() - 1)]
 
 
-def _law(data: ZInput, smooth: Tensor) -> tuple[Ratio | None, Ratio | None]:
-    """Squared errors of smooth sites against the assumed shot and dark variance, weighted least squares."""
+def _law(data: ZInput, smooth: Tensor, squares: Tensor) -> tuple[Ratio | None, Ratio | None]:
+    """Squares of smooth sites against the assumed shot and dark variance, weighted least squares."""
     shot = (data.gain * data.mean.clamp(min=0.0))[smooth].double()
-    dark = data.dark[smooth].double()
-    squares = data.error[smooth].double().square()
-    weight = 0.5 / (shot + dark).square()  # the variance of a squared normal error is 2 n^2
+    dark, squares = data.dark[smooth].double(), squares[smooth]
+    # The variance of the square of a normal error.
+    weight = 0.5 / (shot + dark + data.variance[smooth].double()).square()
     design = torch.stack([shot, dark])
     normal = (design * weight) @ design.T
-    if float(torch.linalg.cond(normal / normal.diagonal().mean())) > 1e12:
+    if float(torch.linalg.cond(normal / normal.diagonal().mean())) > WORST_CONDITION:
         return None, None
     inverse = torch.linalg.inv(normal)
     value = inverse @ ((design * weight) @ squares)
@@ -209,7 +218,7 @@ def _law(data: ZInput, smooth: Tensor) -> tuple[Ratio | None, Ratio | None]:
     inflation = max(1.0, float((weight * residual.square()).mean()))
     error = (inverse.diagonal() * inflation).sqrt()
     ratios = [Ratio(float(v), float(e)) for v, e in zip(value, error, strict=True)]
-    told = [ratio if ratio.standard_error < 0.5 else None for ratio in ratios]
+    told = [ratio if ratio.standard_error < LARGEST_ERROR else None for ratio in ratios]
     return told[0], told[1]
 
 
@@ -239,25 +248,24 @@ def _spread_of_lines(data: ZInput, axis: int) -> float:
     return float((own.square() / MEDIAN_CHI2 - pixels)[told].median()) / DIFFERENCE_VARIANCE
 
 
-def _wrong(gain: Ratio | None, dark: Ratio | None, row: float, assumed: float, data: ZInput) -> list[str]:
+def _wrong_law(gain: Ratio | None, dark: Ratio | None) -> list[str]:
     sentences = []
     for name, ratio, fix in (("gain", gain, "gain K"), ("variance in the dark", dark, "read noise or black level")):
-        if ratio is None or not (ratio.too_high or ratio.too_low):
-            continue
-        bound = "about" if ratio.too_high else "up to"
-        sentences.append(
-            f"The {name} is {bound} {ratio.value:.2f} times the assumed one (standard error "
-            f"{ratio.standard_error:.2f}): check the {fix}, the ISO and whether the profile is of this camera."
-        )
+        if ratio is not None and (ratio.too_high or ratio.too_low):
+            sentences.append(
+                f"The {name} is about {ratio.value:.2f} times the assumed one (standard error "
+                f"{ratio.standard_error:.2f}): check the {fix}, the ISO and whether the profile is of this camera."
+            )
+    return sentences
+
+
+def _wrong_rows(seen: float, assumed: float, data: ZInput) -> list[str]:
     # Row noise below what the average of a row of pixels leaves cannot be seen.
     floor = math.sqrt(float(data.noise[data.sites].mean()) / data.sites.shape[1])
-    if row > floor and row > ROW_FACTOR * assumed:
-        sentences.append(
-            f"Rows carry an offset of std {row:.2g} of full scale; the profile says {assumed:.2g}: check the row noise."
-        )
-    if assumed > floor and assumed > ROW_FACTOR * row:
-        sentences.append(
-            f"The profile's row noise, {assumed:.2g} of full scale, is not in the frame (seen: {row:.2g}); is the "
-            "file already corrected?"
-        )
-    return sentences
+    if seen > max(floor, ROW_FACTOR * assumed):
+        sentence = f"Rows carry an offset of std {seen:.2g} of full scale; the profile says {assumed:.2g}: check it."
+        return [sentence]
+    if assumed > max(floor, ROW_FACTOR * seen):
+        sentence = f"The profile's row noise, {assumed:.2g} of full scale, is not in the frame (seen: {seen:.2g})."
+        return [sentence + " Is the file already corrected?"]
+    return []

@@ -40,12 +40,12 @@ from physrestore.selfsup.folder import (
 from physrestore.selfsup.posterior import Evidence, nll, posterior
 from tests.shared_data import data_folder
 
-FRAMES, UNSEEN, SIDE = 16, 4, 256
+FRAMES, UNSEEN, SIDE = 16, 4, 192
 # The virtual camera: electrons at white, read noise and, in the second part, row noise [e-].
-FULL_SCALE, READ, ROW = 400.0, 3.0, 3.0
+FULL_SCALE, READ, ROW = 60.0, 2.0, 2.5
 BLACK, WHITE = 512.0, 16383.0
-TRAINING = FolderTraining(steps=1500, batch=3, crop=64)
-WIDTH = 16
+TRAINING = FolderTraining(steps=1200, batch=4, crop=48, learning_rate=3e-3)
+WIDTH = 12
 NORMAL_90 = 1.6449
 TONES = 4
 KEPT = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -161,9 +161,9 @@ def score(folder: Folder, restorer: Restorer) -> tuple[float, float]:
     return float(np.mean(each[:FRAMES])), float(np.mean(each[FRAMES:]))
 
 
-def by_posterior(model: BlindSpotModel, noise: SensorNoise) -> Restorer:
-    """Restore as users do."""
-    return lambda frame, _: restore_blind_spot(frame, noise, model).mosaic
+def by_posterior(model: BlindSpotModel, noise: SensorNoise, *, few_electrons: bool = False) -> Restorer:
+    """Restore as users do, with the exact law of dark sites or without."""
+    return lambda frame, _: restore_blind_spot(frame, noise, model, few_electrons=few_electrons).mosaic
 
 
 def by_gaussian(model: BlindSpotModel, folder: Folder) -> Restorer:
