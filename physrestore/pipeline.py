@@ -24,6 +24,7 @@ class Method(StrEnum):
     """Ways to restore. Each is one module; `_METHODS` is the one table of them."""
 
     FAST = "fast"  # one pass of a small trained network that is told the calibrated noise
+    SELFSUP = "selfsup"  # the same network, first adapted to this very photo, where that is a gain
     CLASSIC = "classic"  # variance stabilisation and a transform denoiser, mosaic to mosaic
     PNP = "pnp"  # plug-and-play: joint demosaicking and denoising with a prior; every colour filter array
 
@@ -137,6 +138,31 @@ def _fast(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progr
     )
 
 
+def _selfsup(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
+    from physrestore.fast import default_network
+    from physrestore.selfsup.method import restore_selfsup
+
+    result = restore_selfsup(
+        frame,
+        noise,
+        network=options.network or default_network(),
+        strength=options.strength,
+        budget_seconds=options.budget_seconds,
+        uncertainty=options.uncertainty,
+        device=options.torch_device,
+        seed=options.seed,
+        progress=progress,
+    )
+    return Made(
+        mosaic=sampled(result.restored.rgb, frame),
+        rgb=result.restored.rgb,
+        uncertainty=result.restored.uncertainty,
+        noise_profile=result.restored.noise_profile,
+        numbers=result.numbers,
+        notes=result.notes,
+    )
+
+
 def _classic(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
     result = denoise_classic(frame, noise, strength=options.strength, progress=progress)
     return Made(mosaic=result.mosaic, noise_profile=result.noise_profile, numbers=result.numbers)
@@ -173,6 +199,7 @@ def _pnp(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progre
 
 _METHODS = {
     Method.FAST: _Way(_fast, knows=frozenset({"network", "device", "uncertainty"})),
+    Method.SELFSUP: _Way(_selfsup, knows=frozenset({"network", "device", "budget_seconds", "uncertainty"})),
     Method.CLASSIC: _Way(_classic, knows=frozenset()),
     Method.PNP: _Way(_pnp, knows=frozenset({"prior", "blur", "scale", "device", "budget_seconds", "uncertainty"})),
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from physrestore.batch import Outcome, Settings
 
 # Spelt out here so that `--help` needs neither torch nor the pipeline; a test compares them with the enums.
-MethodName = Literal["fast", "classic", "pnp"]
+MethodName = Literal["fast", "selfsup", "classic", "pnp"]
 OutputName = Literal["cfa-dng", "linear-dng", "tiff", "npz"]
 
 
@@ -31,7 +31,7 @@ def restore(
     ] = "auto",
     method: Annotated[
         MethodName,
-        typer.Option(help="fast: one pass of a network. classic: no network, mosaic to mosaic. pnp: a solver; slow."),
+        typer.Option(help="fast: a network. selfsup: the same, adapted to the photo. classic: no network. pnp: a solver; slow."),
     ] = "classic",
     strength: Annotated[float, typer.Option(min=0, max=100, help="0 changes nothing, 100 removes all noise.")] = 100.0,
     output: Annotated[
