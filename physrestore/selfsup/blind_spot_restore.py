@@ -218,19 +218,21 @@ def z_input(observed: Observed, predicted: Predicted, offsets: Tensor) -> ZInput
 
 def _predict_piece(model: BlindSpotModel, piece: Observed, hole: int | None) -> Tensor:
     """Mean and variance of one tile, and with packed planes those of the posterior: (2 | 4, h, w)."""
-    prediction = model(piece, hole=hole)
+    here = piece.planes.device
+    prediction = model(piece.to(next(model.parameters()).device), hole=hole)
     values = [prediction.mean, prediction.variance]
     if model.config.layout == "packed":
         result = colour_posterior(prediction.mean, prediction.covariance, prediction.evidence)
         values += [result.mean, result.variance]
-    return torch.cat([model.unpack(value, piece)[:, 0] for value in values])
+    return torch.cat([model.unpack(value, piece)[:, 0] for value in values]).to(here)
 
 
 def _posterior(
     predicted: Predicted, evidence: Evidence, observed: Observed, rows: RowEvidence, common: float
 ) -> Posterior:
-    """Rows where there is row noise; clipped sites by themselves."""
-    alone = posterior(predicted.mean, predicted.variance, evidence)
+    """Rows where there is row noise; clipped sites by themselves, the offset being noise to them."""
+    spread = Evidence(evidence.light, evidence.noise + observed.row.square(), evidence.known, evidence.censored)
+    alone = posterior(predicted.mean, predicted.variance, spread)
     if not bool((observed.row > 0).any()):
         return alone
     lines = row_posterior(

@@ -80,7 +80,7 @@ def train_folder(
         config: What to train. Where a frame has row noise, ``own_row`` must be False in the layout "mosaic".
         training: How long.
         generator: Of weights and crops, on the CPU.
-        start: A model to go on with; it is not changed. Its configuration counts then.
+        start: A model to go on with, on its device; it is not changed. Its configuration counts then.
         on_step: Called with the number of steps done and the loss, in nats a site.
 
     Returns:
@@ -137,7 +137,9 @@ def blind_spot_loss(prediction: Prediction, observed: Observed) -> Tensor:
     measured = evidence.known & (evidence.censored == 0)
     error, total = evidence.light - prediction.mean, prediction.variance + evidence.noise
     rows = row_nll(error, total, observed.row, measured).sum()
-    clipped = Evidence(evidence.light, evidence.noise, evidence.known & ~measured, evidence.censored)
+    # A clipped site is judged by itself; to it the row's offset is noise like any other.
+    spread = evidence.noise + observed.row.square()
+    clipped = Evidence(evidence.light, spread, evidence.known & ~measured, evidence.censored)
     return (rows + nll(prediction.mean, prediction.variance, clipped).sum()) / count
 
 
@@ -166,13 +168,13 @@ def fit(
     draw = Crops(observed, batch=training.batch, crop=training.crop, generator=generator)
     lattices = getattr(model.network.config, "lattices", None)
     optimiser = torch.optim.Adam(model.parameters(), lr=training.learning_rate)
-    average = _copy(model)
+    average, device = _copy(model), next(model.parameters()).device
     begin, step, done = time.monotonic(), 0, 0.0
     while done < 1.0:
         rate = LAST_RATE + (1.0 - LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * done))
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate * rate
-        batch = draw()
+        batch = draw().to(device)
         # The masked architecture predicts one lattice of sites a step.
         lattice = None if lattices is None else int(torch.randint(lattices, (), generator=generator))
         value = loss(model(batch, lattice=lattice), batch)
@@ -197,6 +199,6 @@ def fit(
 
 
 def _copy(model: BlindSpotModel) -> BlindSpotModel:
-    twin = BlindSpotModel(model.config)
+    twin = BlindSpotModel(model.config).to(next(model.parameters()).device)
     twin.load_state_dict(model.state_dict())
     return twin

@@ -220,7 +220,7 @@ def print_wrong_profiles(folder: Folder, model: BlindSpotModel) -> None:
     }
     print(f"{'told':32}{'PSNR':>8}{'reported in':>14}   gain, dark seen / told")
     for name, told in cases.items():
-        results = [restore_blind_spot(frame, told, model) for frame in folder.frames[:FRAMES]]
+        results = [restore_blind_spot(f, told, model, few_electrons=False) for f in folder.frames[:FRAMES]]
         quality = np.mean([psnr(r.mosaic, t[0, 0]) for r, t in zip(results, folder.truths, strict=False)])
         reported = sum(bool(r.z.wrong) for r in results)
         ratios = [[q.value for r in results if (q := getattr(r.z, part))] for part in ("gain", "dark")]
