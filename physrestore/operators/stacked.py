@@ -55,9 +55,10 @@ class Stacked(LinearOperator):
         Raises:
             ValueError: channels that are no multiple of the number of parts.
         """
-        total: Tensor = sum(
-            part.A_adjoint(own, **params) for part, own in zip(self.parts, self.split(y), strict=True)
-        )  # type: ignore[assignment]  # there is at least one
+        first, *others = (part.A_adjoint(own, **params) for part, own in zip(self.parts, self.split(y), strict=True))
+        total: Tensor = first
+        for other in others:
+            total = total + other
         return total
 
     def gram_diagonal(self, weights: Tensor, y: Tensor) -> Tensor | None:

@@ -1,0 +1,60 @@
+"""All frames on the reference, on one page: cells -> whole motion -> local offsets -> agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from physrestore.burst.agreement import LEAST_AGREEMENT, agreement
+from physrestore.burst.cells import Cells, cells_of
+from physrestore.burst.frames import LinearFrame
+from physrestore.burst.local import PITCH, local_offsets
+from physrestore.burst.motion import Motion
+from physrestore.burst.root import Root
+from physrestore.burst.whole import motion_between
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """A frame in its place.
+
+    Attributes:
+        motion: From the reference to the frame.
+        weight: Of the frame at every cell of the reference, (h, w), 0..1.
+        used: False: it shows another scene; its weights are zero.
+    """
+
+    motion: Motion
+    weight: Tensor
+    used: bool
+
+
+def align_burst(frames: Sequence[LinearFrame], root: Root) -> tuple[Aligned, ...]:
+    """Align every frame to the first.
+
+    Args:
+        frames: All in the exposure of the first.
+        root: Of the first.
+    """
+    reference = cells_of(frames[0], root)
+    weights = reference.weights()
+    grey = reference.grey(weights)
+    aligned = [Aligned(Motion.still(), torch.ones_like(grey.values), used=True)]
+    for frame in frames[1:]:
+        cells = cells_of(frame, root)
+        moving = cells.grey(weights)
+        fit = motion_between(grey, moving)
+        matrix = torch.eye(3, dtype=torch.float64) if fit is None else fit.matrix
+        offsets = local_offsets(grey, moving, matrix)
+        motion = Motion.of(fit, offsets, pitch=PITCH, side=reference.side)
+        aligned.append(_judged(reference, cells, motion, frames=len(frames)))
+    return tuple(aligned)
+
+
+def _judged(reference: Cells, cells: Cells, motion: Motion, *, frames: int) -> Aligned:
+    weight = agreement(reference, cells, motion, frames=frames)
+    used = float(weight.mean()) >= LEAST_AGREEMENT
+    return Aligned(motion, weight if used else torch.zeros_like(weight), used)
