@@ -20,8 +20,8 @@ NETWORK_ERROR = 0.002
 
 # Weights of `physrestore.pnp.expected_error.FEATURES` for the shipped networks, fitted and judged as those of the
 # method pnp (`python -m tests.benchmarks uncertainty --method fast`).
-BAYER_ERROR = ErrorLaw(measured=(0.113, 1.099, 0.0, 0.0, 0.611), between=(0.053, 1.934, 0.056, 18.5, 0.364))
-WIDE_ERROR = ErrorLaw(measured=(0.075, 1.731, 0.0, 0.009, 0.836), between=(0.049, 2.123, 0.072, 22.1, 0.575))
+BAYER_ERROR = ErrorLaw(measured=(0.105, 1.174, 0.0, 0.0, 0.226), between=(0.055, 1.506, 0.002, 15.7, 0.271))
+WIDE_ERROR = ErrorLaw(measured=(0.083, 1.457, 0.0, 0.380, 0.736), between=(0.047, 1.407, 0.019, 13.9, 0.401))
 
 
 @dataclass(frozen=True)
