@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from physrestore.operators import fourier
 from physrestore.operators.base import LinearOperator
-from physrestore.operators.boundary import Boundary, checked_boundary, extend, fold
+from physrestore.operators.boundary import Boundary, checked_boundary, extend, fold, mirrored
 from physrestore.operators.conjugate_gradient import Linear
 from physrestore.operators.kernels import gaussian_profile
 from physrestore.operators.shapes import is_constant_per_plane
@@ -22,7 +23,13 @@ class _KernelBlur(LinearOperator):
     """True convolution ``y = k * x``; the tap (kh // 2, kw // 2) of the kernel is the one at the pixel itself.
 
     Circular with weights and gamma constant per plane: ``x = z + K^T w (w |K|^2 + 1/gamma)^-1 (y - K z)`` in the
-    Fourier domain. Otherwise: conjugate gradients with the circulant matrix of the mean weight as preconditioner.
+    Fourier domain. Symmetric with a kernel that is its own mirror image, alike: the same on the image with its mirror
+    images, which is the domain of the cosine transform. Otherwise: conjugate gradients with the circulant matrix of
+    the mean weight as preconditioner.
+
+    Source:
+        M. K. Ng, R. H. Chan, W.-C. Tang, A fast algorithm for deblurring models with Neumann boundary conditions, SIAM
+        J. Sci. Comput. 21(3), 1999, theorem 3.2 (the symmetric boundary).
     """
 
     boundary: Boundary
@@ -43,18 +50,30 @@ class _KernelBlur(LinearOperator):
         return fourier.transfer(self.psf.to(x), (x.shape[-2], x.shape[-1]), centred=True)
 
     def A_dagger(self, y: Tensor, **options: Any) -> Tensor:
-        """Circular: exact inverse of all but vanishing frequencies; otherwise as in `LinearOperator`."""
-        if self.boundary != "circular":
+        """Where the blur is a filter: exact inverse of all but vanishing frequencies; else as in `LinearOperator`."""
+        if not self._is_filter():
             return super().A_dagger(y, **options)
-        spectrum = self.spectrum(y)
-        return fourier.multiply(y, spectrum.conj() * fourier.pseudo_reciprocal(fourier.power(spectrum)))
+        return self._filtered(y, lambda k: k.conj() * fourier.pseudo_reciprocal(fourier.power(k)))
 
     def _closed_form(self, z: Tensor, y: Tensor, w: Tensor, rho: Tensor) -> Tensor | None:
-        if self.boundary != "circular" or not (is_constant_per_plane(w) and is_constant_per_plane(rho)):
+        if not self._is_filter() or not (is_constant_per_plane(w) and is_constant_per_plane(rho)):
             return None
-        spectrum = self.spectrum(z)
-        filtered = spectrum.conj() * w / (w * fourier.power(spectrum) + rho)
-        return z + fourier.multiply(y - self.A(z), filtered)
+        return z + self._filtered(y - self.A(z), lambda k: k.conj() * w / (w * fourier.power(k) + rho))
+
+    def _is_filter(self) -> bool:
+        """Whether the blur is a product of spectra, of the image or of the image with its mirror images."""
+        if self.boundary != "symmetric":
+            return self.boundary == "circular"
+        psf = self.psf
+        odd = psf.shape[-2] % 2 == 1 and psf.shape[-1] % 2 == 1
+        return odd and torch.equal(psf, psf.flip(-1)) and torch.equal(psf, psf.flip(-2))
+
+    def _filtered(self, x: Tensor, of_spectrum: Linear) -> Tensor:
+        """The filter with a spectrum made of the blur's."""
+        if self.boundary == "circular":
+            return fourier.multiply(x, of_spectrum(self.spectrum(x)))
+        grid = mirrored(x)
+        return fourier.multiply(grid, of_spectrum(self.spectrum(grid)))[..., : x.shape[-2], : x.shape[-1]]
 
     def _preconditioner(self, like: Tensor, w: Tensor, rho: Tensor) -> Linear:
         gain = fourier.power(self.spectrum(like)) * w.mean(dim=(-2, -1), keepdim=True)
@@ -68,9 +87,10 @@ class Blur(_KernelBlur):
     Attributes:
         kernel: (kh, kw) or (1|B, 1|C, kh, kw), any sizes. Buffer (four axes).
         boundary: "circular": the image repeats; prox and inverse are closed forms. "reflect": it is mirrored at its
-            edge. "unobserved": the scene x is larger than the picture y by the kernel's reach, and what lies outside
-            the picture is unknown; x is (B, C, H + kh - 1, W + kw - 1) for y (B, C, H, W). The honest choice for real
-            photos.
+            edge. "symmetric": alike, with the outermost site repeated; a kernel that is its own mirror image then has
+            closed forms too. "unobserved": the scene x is larger than the picture y by the kernel's reach, and what
+            lies outside the picture is unknown; x is (B, C, H + kh - 1, W + kw - 1) for y (B, C, H, W). The honest
+            choice for real photos.
 
     Raises:
         ValueError: a kernel of another shape or not finite, or an unknown boundary.

@@ -7,20 +7,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Boundary = Literal["circular", "reflect", "unobserved"]
-BOUNDARIES: tuple[Boundary, ...] = ("circular", "reflect", "unobserved")
+Boundary = Literal["circular", "reflect", "unobserved", "symmetric"]
+BOUNDARIES: tuple[Boundary, ...] = ("circular", "reflect", "unobserved", "symmetric")
 
 
-def checked_boundary(name: str) -> Boundary:
+def checked_boundary(name: str, *, known: tuple[Boundary, ...] = BOUNDARIES) -> Boundary:
     """A boundary's name.
 
     Raises:
-        ValueError: not one of `BOUNDARIES`.
+        ValueError: not one of ``known``.
     """
-    for boundary in BOUNDARIES:
+    for boundary in known:
         if name == boundary:
             return boundary
-    raise ValueError(f"A boundary is one of {', '.join(BOUNDARIES)}, not {name!r}.")
+    raise ValueError(f"A boundary is one of {', '.join(known)}, not {name!r}.")
 
 
 def extend(x: Tensor, margins: tuple[int, int, int, int], boundary: Boundary) -> Tensor:
@@ -29,8 +29,8 @@ def extend(x: Tensor, margins: tuple[int, int, int, int], boundary: Boundary) ->
     Args:
         x: (B, C, H, W).
         margins: Sites added before the first row, after the last row, before the first column, after the last.
-        boundary: "reflect" mirrors about the outermost site, which is not repeated; "circular" repeats the image;
-            "unobserved" adds nothing.
+        boundary: "reflect" mirrors about the outermost site, which is not repeated; "symmetric" mirrors about the edge
+            beyond it, so that it is; "circular" repeats the image; "unobserved" adds nothing.
 
     Returns:
         (B, C, H + margins, W + margins).
@@ -65,6 +65,15 @@ def _sources(
 def _inside(index: Tensor, size: int, boundary: Boundary) -> Tensor:
     if boundary == "circular" or size == 1:
         return index % size
+    if boundary == "symmetric":
+        folded = index % (2 * size)
+        return torch.where(folded < size, folded, 2 * size - 1 - folded)
     period = 2 * (size - 1)
     folded = index % period
     return torch.where(folded < size, folded, period - folded)
+
+
+def mirrored(x: Tensor) -> Tensor:
+    """The image and its mirror images, (..., 2 H, 2 W): one period of the "symmetric" boundary."""
+    wide = torch.cat([x, x.flip(-1)], dim=-1)
+    return torch.cat([wide, wide.flip(-2)], dim=-2)

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from physrestore.deepinv_host import load_deepinv
 from physrestore.operators.base import LinearOperator
-from physrestore.operators.boundary import checked_boundary
+from physrestore.operators.boundary import Boundary, checked_boundary
 
 _functional: Any = load_deepinv().physics.functional
 # deepinv's names of the boundaries.
-_PADDING = {"circular": "circular", "reflect": "reflect", "unobserved": "valid"}
+_PADDING: dict[Boundary, str] = {"circular": "circular", "reflect": "reflect", "unobserved": "valid"}
 
 
 class VaryingBlur(LinearOperator):
@@ -21,7 +21,7 @@ class VaryingBlur(LinearOperator):
     Attributes:
         kernels: (1|B, 1|C, K, kh, kw), odd sizes. Buffer.
         multipliers: (1|B, 1|C, K, H, W), on the grid of the scene. Buffer.
-        boundary: As in `physrestore.operators.blur.Blur`.
+        boundary: As in `physrestore.operators.blur.Blur`, but for "symmetric".
 
     Raises:
         ValueError: shapes that do not fit each other, even kernels, or an unknown boundary.
@@ -38,7 +38,7 @@ class VaryingBlur(LinearOperator):
     def __init__(self, kernels: Tensor, multipliers: Tensor, *, boundary: str = "unobserved", **parts: Any) -> None:
         """``parts`` are those of `LinearOperator`."""
         super().__init__(**parts)
-        self.boundary = checked_boundary(boundary)
+        self.boundary = checked_boundary(boundary, known=tuple(_PADDING))
         self.register_buffer("kernels", kernels.clone())
         self.register_buffer("multipliers", multipliers.clone())
         self._check_parameters()

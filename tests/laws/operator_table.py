@@ -95,6 +95,8 @@ BLURS = (
         Case(f"blur-{boundary}", lambda boundary=boundary: Blur(skew_kernel(), boundary=boundary))
         for boundary in ("circular", "reflect", "unobserved")
     ),
+    Case("blur-symmetric", lambda: Blur(skew_kernel(), boundary="symmetric")),
+    Case("blur-symmetric-filter", lambda: Blur.gaussian(0.7, boundary="symmetric")),
     Case("blur-even-kernel", lambda: Blur(skew_kernel(4, 2), boundary="reflect")),
     Case("blur-per-image-and-colour", lambda: Blur(uniform((2, 3, 3, 3), 5) / 9, boundary="circular")),
     Case("blur-larger-than-image", lambda: Blur(skew_kernel(9, 7)), (1, 1, 5, 6)),
