@@ -97,7 +97,7 @@ class GroupSC(nn.Module):
     def reset(self, generator: torch.Generator) -> None:
         """Draw new weights, on the CPU: one random dictionary for all three, of spectral norm 1 as iterations want."""
         self.synthesis.normal_(generator=generator)
-        self.synthesis /= torch.linalg.matrix_norm(self.synthesis, ord=2)
+        self.synthesis.div_(torch.linalg.matrix_norm(self.synthesis, ord=2))
         self.analysis.copy_(self.synthesis.t())
         self.output.copy_(self.synthesis)
         self.threshold.fill_(INITIAL_THRESHOLD)
@@ -131,13 +131,12 @@ class GroupSC(nn.Module):
         # With so much border every pixel is in as many patches as any other.
         border = self.config.patch - 1
         x, known = (
-            None if part is None else pad_mirrored(part, left=border, right=border, top=border, bottom=border)
-            for part in (x, mask)
+            pad_mirrored(part, left=border, right=border, top=border, bottom=border)
+            for part in (x, torch.ones_like(x) if mask is None else mask)
         )
-        assert x is not None
         total, count = torch.zeros_like(x), x.new_zeros(x.shape[-2:])
         for rows, columns in self._blocks(*x.shape[-2:]):
-            patches = self._restore(x[..., rows, columns], None if known is None else known[..., rows, columns])
+            patches = self._restore(x[..., rows, columns], known[..., rows, columns], mosaic=mask is not None)
             size = (rows.stop - rows.start, columns.stop - columns.start)
             total[..., rows, columns] += add_patches(patches, size, self.config.patch)
             ones = torch.ones_like(patches[:1, :, : self.config.patch**2])
@@ -158,18 +157,23 @@ class GroupSC(nn.Module):
                     slice(left, min(left + self.config.block, width)),
                 )
 
-    def _restore(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Restored patches (B, n, values) of a block (B, C, h, w)."""
+    def _restore(self, x: Tensor, mask: Tensor, *, mosaic: bool) -> Tensor:
+        """Restored patches (B, n, values) of a block (B, C, h, w).
+
+        Args:
+            x: The block.
+            mask: Of its shape.
+            mosaic: Compare patches by what was measured, whatever its colour, until there are colours.
+        """
         size, side = (x.shape[-2], x.shape[-1]), self.config.patch
-        patches = take_patches(x, side)
-        known = torch.ones_like(patches) if mask is None else take_patches(mask, side)
+        patches, known = take_patches(x, side), take_patches(mask, side)
         mean = patches.sum(2, keepdim=True) / known.sum(2, keepdim=True).clamp(min=1.0)
         patches = (patches - mean) * known
         rows, columns = (length - side + 1 for length in size)
         window = window_of(rows, columns, min(rows, columns) // 2).to(x.device)
         count = take_patches(add_patches(torch.ones_like(patches[:1]), size, side), side)
 
-        similarity = soft_similarity(self._compared(patches * self.metric, mosaic=mask is not None), window)
+        similarity = soft_similarity(self._compared(patches * self.metric, mosaic=mosaic), window)
         codes = group_threshold(patches @ self.analysis.t(), similarity, self.threshold[0])
         for k in range(1, self.config.unfoldings):
             if k > 1 and (k - 1) % self.config.refresh == 0:
@@ -184,4 +188,4 @@ class GroupSC(nn.Module):
 
     def _compared(self, patches: Tensor, *, mosaic: bool) -> Tensor:
         """What patches are compared by at the start: a mosaic's values whatever their colour, else all."""
-        return patches.unflatten(2, (self.config.channels, -1)).sum(2) if mosaic else patches
+        return patches.view(*patches.shape[:2], self.config.channels, -1).sum(2) if mosaic else patches

@@ -123,7 +123,7 @@ class LIDIA(nn.Module):
         centred = (x - mean) * gain
         if self.training:
             return mean + self._denoise(centred) / gain
-        return mean + torch.cat([self._denoise(one) for one in centred.split(1)]) / gain
+        return mean + torch.cat([self._denoise(one) for one in torch.split(centred, 1)]) / gain
 
     def _scale(self, sigma: Tensor) -> Tensor:
         if sigma.dim() > 1 and sigma.shape[-2:] != (1, 1):

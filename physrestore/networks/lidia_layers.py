@@ -47,7 +47,8 @@ class SeparableLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(rows in, N, columns in) to (rows out, N, columns out)."""
-        row_weight, bias = self.row_weight, self.bias
+        row_weight: Tensor = self.row_weight
+        bias: Tensor = self.bias
         if self.norm is not None and not self.training:
             scale, shift = normalisation(self.norm)
             row_weight, bias = row_weight * scale[:, None], bias * scale[:, None] + shift[:, None]

@@ -119,6 +119,8 @@ class PatchNet(nn.Module):
         patch = rows[0]
         difference = rows[1:] - patch
         if self.channels > 1:
-            difference = torch.einsum("knci,c->kni", difference.unflatten(2, (self.channels, -1)), self.luma)
+            difference = torch.einsum(
+                "knci,c->kni", difference.view(*difference.shape[:2], self.channels, -1), self.luma
+            )
         energy = patch.var(1) * patch.shape[1]
         return torch.cat([difference.square().sum(2).t(), energy[:, None]], dim=1)

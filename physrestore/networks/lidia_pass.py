@@ -73,7 +73,7 @@ def last_mean(stripes: Stripes, means: tuple[Tensor, Tensor]) -> Tensor:
     fine = stripes.scales[0]
     sums = tuple(_empty_sum(stripes, fine, channels) for channels in (fine.padded.shape[1], 1))
     for top, rows, parts in stripes:
-        returned = (patches.split(stripes.block) for patches in patches_of(means, stripes.scales, top, rows))
+        returned = (torch.split(p, stripes.block) for p in patches_of(means, stripes.scales, top, rows))
         _add(sums, top, rows, map(stripes.net.last_estimates, parts, zip(*returned, strict=True)))
     border = fine.patch - 1
     inside = (..., slice(border, -border), slice(border, -border))
@@ -121,4 +121,5 @@ def _empty_sum(stripes: Stripes, scale: PatchMatrices, channels: int) -> PatchSu
 def _add(sums: tuple[PatchSum, ...], top: int, rows: int, blocks: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Add blocks of pairs of patches to a pair of sums."""
     for picture, patches in zip(sums, zip(*blocks, strict=True), strict=True):
-        picture.add(top, torch.cat(patches).unflatten(0, (picture.total.shape[0], rows, -1)))
+        joined = torch.cat(patches)
+        picture.add(top, joined.view(picture.total.shape[0], rows, -1, joined.shape[1]))

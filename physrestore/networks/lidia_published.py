@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from physrestore.errors import PriorError
 from physrestore.networks.lidia import LIDIA, LIDIAConfig
 
 _RENAMED = (
@@ -36,6 +37,8 @@ _RENAMED = (
     (r"\.b$", ".bias"),
     (r"\.a$", ".bypass"),
 )
+# The noise of one patch of 5 x 5 x 3.
+_COLOUR_PATCH = (1, 75)
 # A constant filter that the authors store with the weights.
 _CONSTANT = "separable_fc_net.agg1.bilinear_conv.weight"
 
@@ -48,11 +51,18 @@ def published_lidia(state: Mapping[str, Tensor], *, level: float) -> LIDIA:
         level: Std of the noise that the file was trained for, pictures reaching from 0 to 1.
 
     Raises:
-        RuntimeError: weights of another network (torch lists which are missing and which are unknown).
+        PriorError: weights of another network.
     """
     weights = {renamed(name): value for name, value in state.items() if name != _CONSTANT}
-    d, small = weights["noise.bias"].shape[1], "fine.bypass" not in weights
-    network = LIDIA(LIDIAConfig.published(channels=1 if d == 49 else 3, small=small, level=level))
+    colour = "noise.bias" in weights and tuple(weights["noise.bias"].shape) == _COLOUR_PATCH
+    network = LIDIA(LIDIAConfig.published(channels=3 if colour else 1, small="fine.bypass" not in weights, level=level))
+    own = network.net.state_dict()
+    wrong = sorted(own.keys() ^ weights.keys()) or [k for k, value in own.items() if value.shape != weights[k].shape]
+    if wrong:
+        raise PriorError(
+            f"{len(wrong)} of these tensors are not those of the authors' LIDIA, or missing, or of another shape: "
+            f"{', '.join(wrong[:4])}. Give the entry 'state_dict' of a published file as it is."
+        )
     network.net.load_state_dict(weights)
     return network.eval()
 

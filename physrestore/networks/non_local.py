@@ -2,8 +2,8 @@
 
 The distances of one shift for all patches are one image: the squared difference of the picture and its shifted self,
 summed over boxes. A box sum by doubling (`box_sum`) needs 8 additions a pixel for 7x7 and, unlike differences of
-cumulative sums, cannot turn a distance of zero into rounding noise. Distances are computed for a few rows at a time, so
-that memory does not grow with the picture.
+cumulative sums, cannot turn a distance of zero into rounding noise. Distances are computed tile by tile, so that memory
+does not grow with the picture.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from torch import Tensor
 
 # Distances held at a time: 16 MiB of float32 stay near the caches and are enough work for one call.
 _BUFFER = 1 << 22
+# Widest tile: the wider, the fewer rows fit, and every tile also reads the rows that its last patches reach into.
+_COLUMNS = 256
 # The best ``count`` lie in the ``count`` groups with the smallest minima; groups this long are the cheapest to search.
 _GROUP = 7
 
@@ -87,25 +89,28 @@ def nearest_offsets(image: Tensor, *, patch: int, radius: int, count: int, step:
 
 
 def _search(plane: Tensor, found: Tensor, *, patch: int, radius: int) -> None:
-    """Fill ``found`` (h, w, count) for one plane, some rows at a time."""
+    """Fill ``found`` (h, w, count) for one plane, a tile at a time."""
     height, width, count = found.shape
-    window = 2 * radius + 1
-    rows = max(1, _BUFFER // (window**2 * max(width, 1)))
+    if width == 0:  # fewer patches than steps: this offset has none
+        return
+    reach = 2 * radius + patch - 1
+    rows = max(1, _BUFFER // ((2 * radius + 1) ** 2 * min(width, _COLUMNS)))
     for top in range(0, height, rows):
-        n = min(rows, height - top)
-        stripe = plane[top : top + n + patch - 1 + 2 * radius]
-        found[top : top + n] = _smallest(_distances(stripe, patch=patch, radius=radius), count).reshape(n, width, count)
+        for left in range(0, width, _COLUMNS):
+            tile = found[top : top + rows, left : left + _COLUMNS]
+            around = plane[top : top + tile.shape[0] + reach, left : left + tile.shape[1] + reach]
+            tile.copy_(_smallest(_distances(around, patch=patch, radius=radius), count).view_as(tile))
 
 
-def _distances(stripe: Tensor, *, patch: int, radius: int) -> Tensor:
+def _distances(tile: Tensor, *, patch: int, radius: int) -> Tensor:
     """Distances of every patch to its window, (window^2, patches); a patch is at -1 from itself, so as to be first."""
     window = 2 * radius + 1
-    height, width = stripe.shape[0] - 2 * radius, stripe.shape[1] - 2 * radius
-    centre = stripe[radius : radius + height, radius : radius + width]
-    distances = stripe.new_empty(window**2, (height - patch + 1) * (width - patch + 1))
+    height, width = tile.shape[0] - 2 * radius, tile.shape[1] - 2 * radius
+    centre = tile[radius : radius + height, radius : radius + width]
+    distances = tile.new_empty(window**2, (height - patch + 1) * (width - patch + 1))
     for i in range(window):
         # All shifts of one row of the window at once: (window, height, width) without a copy.
-        shifted = stripe[i : i + height].unfold(1, width, 1).transpose(0, 1)
+        shifted = tile[i : i + height].unfold(1, width, 1).transpose(0, 1)
         difference = shifted - centre
         distances[i * window : (i + 1) * window] = box_sum(difference.mul_(difference), patch).flatten(1)
     distances[window**2 // 2] = -1.0

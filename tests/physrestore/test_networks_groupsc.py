@@ -163,7 +163,7 @@ def test_the_network_is_that_of_loops(masked: bool) -> None:
         mask = torch.zeros_like(x)
         mask[:, 0, :, ::2] = mask[:, 1, :, 1::2] = 1
         x = x * mask
-    patches = network._restore(x, mask)
+    patches = network._restore(x, torch.ones_like(x) if mask is None else mask, mosaic=masked)
     expected = slowly(network, x[0], None if mask is None else mask[0])
     count = torch.zeros(4, 5).double()
     total = torch.zeros(2, 4, 5).double()

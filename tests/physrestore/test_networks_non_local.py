@@ -67,10 +67,11 @@ def test_nearest_patches_are_those_that_loops_find(patch: int, radius: int, coun
     assert not torch.equal(found[:, : other.shape[1], : other.shape[2]], other)
 
 
-def test_the_size_of_stripes_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_tiles_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     image = uniform(1, 1, 30, 33)
     whole = nearest_offsets(image, patch=3, radius=6, count=5)
-    monkeypatch.setattr(non_local, "_BUFFER", 1)
+    monkeypatch.setattr(non_local, "_BUFFER", 2 * 13**2 * 7)
+    monkeypatch.setattr(non_local, "_COLUMNS", 7)
     assert torch.equal(nearest_offsets(image, patch=3, radius=6, count=5), whole)
 
 
