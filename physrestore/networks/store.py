@@ -30,6 +30,8 @@ ARCHITECTURES = {
     "DeepKSVD": "deep_ksvd",
     "DnCNN": "dncnn",
     "FFDNet": "ffdnet",
+    "GroupSC": "groupsc",
+    "LIDIA": "lidia",
 }
 
 
