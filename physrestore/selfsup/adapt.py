@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from physrestore.selfsup.crops import Batch, NoisyImage, Place, contrast, cut, window_side, windows
-from physrestore.selfsup.held_out_gate import HeldOutGate, Role, Scores, Verdict
+from physrestore.selfsup.held_out_gate import HeldOutGate, Role, Verdict
 from physrestore.selfsup.losses.base import SelfLoss
 from physrestore.selfsup.losses.recorrupted import Recorrupted
 from physrestore.selfsup.losses.stein import Stein
@@ -32,7 +32,7 @@ class AdaptSettings:
         budget_s: Most wall time [s], scores included; None: no limit.
         crop: Side of the windows, rounded down to whole periods of the colour filter array.
         batch: Windows a step.
-        learning_rate: Of Adam at the start, in a cosine to zero. A prior trained well moves by 1e-5 a step.
+        learning_rate: Of Adam at the start, in a cosine to zero.
         average: Of the running mean of the weights, a step.
         check_every: Steps between scores for stopping.
         patience: Scores in a row without a new best that end it.
@@ -50,7 +50,7 @@ class AdaptSettings:
     budget_s: float | None = None
     crop: int = 96
     batch: int = 4
-    learning_rate: float = 3e-5
+    learning_rate: float = 2e-4
     average: float = 0.95
     check_every: int = 20
     patience: int = 3
@@ -193,27 +193,27 @@ class _Tuning:
         """Learn until steps, time or patience end."""
         s = self.settings
         optimiser = torch.optim.Adam(self.learning, lr=s.learning_rate)
-        lowest, waited = self._score(self.mean, Role.STOP), 0
-        spent_scoring = elapsed()
+        # Nothing has changed yet: the first comparison tells how long the verdict will take.
+        begin = elapsed()
+        lowest, waited = self._compare(self.mean, Role.STOP).difference, 0
+        verdict_s = elapsed() - begin
         while self.steps < s.steps and waited < s.patience:
-            # The verdict needs two scores more, each about as long as all that was done before the first step.
-            used = 0.0 if s.budget_s is None else (elapsed() + 2 * spent_scoring) / s.budget_s
+            used = 0.0 if s.budget_s is None else (elapsed() + verdict_s) / s.budget_s
             if used >= 1.0:
                 break
             optimiser.param_groups[0]["lr"] = s.learning_rate * _cosine(max(self.steps / s.steps, used))
             if not self._step(batch(), optimiser, generator):
                 break
             if self.steps % s.check_every == 0:
-                score = self._score(self.mean, Role.STOP)
-                waited = 0 if score.mean < lowest.mean else waited + 1
+                difference = self._compare(self.mean, Role.STOP).difference
+                waited = 0 if difference < lowest else waited + 1
                 if waited == 0:
-                    lowest, self.best_step = score, self.steps
+                    lowest, self.best_step = difference, self.steps
                     self.best.load_state_dict(self.mean.state_dict())
 
     def result(self, elapsed: Callable[[], float]) -> Adapted:
         """The verdict, and the network that it falls on."""
-        before, after = (self._score(one, Role.JUDGE) for one in (self.before, self.best))
-        verdict = self.gate.compare(before, after)
+        verdict = self._compare(self.best, Role.JUDGE)
         best = self.best.requires_grad_(True).train(self.given.training)
         kept = self.best_step > 0 and verdict.better
         return Adapted(best if kept else self.given, best, verdict, self.steps, self.best_step, elapsed())
@@ -236,7 +236,7 @@ class _Tuning:
         if not bool(torch.isfinite(loss)):
             return False
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.learning, 1.0)
         optimiser.step()
         self.steps += 1
@@ -247,8 +247,9 @@ class _Tuning:
                 mean.lerp_(current, 1.0 - keep)
         return True
 
-    def _score(self, network: nn.Module, role: Role) -> Scores:
-        return self.gate.scores(network, self.task, role)
+    def _compare(self, network: nn.Module, role: Role) -> Verdict:
+        """With the network as it was."""
+        return self.gate.compare(self.before, network, self.task, role)
 
 
 def _informative(

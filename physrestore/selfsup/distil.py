@@ -140,7 +140,7 @@ def distil(
         loss = _error(call(student, y, std), image, std, weights)
         loss = loss + settings.renoised * _error(call(student, fresh, fresh_std), image, fresh_std, weights)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimiser.step()
         schedule.step()

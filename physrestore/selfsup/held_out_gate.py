@@ -43,39 +43,23 @@ class Verdict:
     """Two networks compared; scores are squared errors in units of the noise's variance.
 
     Attributes:
-        before: Mean score of the first over the squares.
+        before: Mean score of the first over the squares, at measured values.
         after: Of the second.
-        standard_error: Of their difference.
+        difference: Second minus first; where not all colours were measured, the mean over the three.
+        standard_error: Of the difference.
         blocks: Squares.
     """
 
     before: float
     after: float
+    difference: float
     standard_error: float
     blocks: int
 
     @property
     def better(self) -> bool:
         """Whether the second is better by `CONFIDENCE` standard errors."""
-        return self.after - self.before < -CONFIDENCE * self.standard_error
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """Of one network on the squares of one role.
-
-    Attributes:
-        by_block: Score of every square, (N,) float64.
-        window: In which window every square lies, (N,) int64.
-    """
-
-    by_block: Tensor
-    window: Tensor
-
-    @property
-    def mean(self) -> float:
-        """Over the squares."""
-        return float(self.by_block.mean())
+        return self.difference < -CONFIDENCE * self.standard_error
 
 
 class HeldOutGate:
@@ -130,33 +114,39 @@ class HeldOutGate:
         """Sites to learn from, (H, W) bool for every picture."""
         return self._masks(Role.LEARN)
 
-    def scores(self, network: nn.Module, task: Task, role: Role) -> Scores:
-        """Score a network; where not all colours were measured, the mean over the three.
+    def compare(self, before: nn.Module, after: nn.Module, task: Task, role: Role) -> Verdict:
+        """Two networks on the squares of a role.
 
         Args:
-            network: Called as the task says.
-            task: What it is asked.
+            before: Called as the task says.
+            after: The same.
+            task: What they are asked.
             role: Of the squares: `Role.STOP` or `Role.JUDGE`.
 
         Raises:
-            ValueError: scores that are not finite.
+            ValueError: a network that returns values that are not finite.
         """
-        generator = torch.Generator().manual_seed(self.seed)
         masks, numbers = self._masks(role), _Numbers([image.values.shape[-2:] for image in self.images])
-        seen, unseen = (torch.zeros(3, numbers.count, dtype=torch.float64) for _ in range(2))
+        first, second, unseen = (torch.zeros(3, numbers.count, dtype=torch.float64) for _ in range(3))
         windows = torch.zeros(numbers.count, dtype=torch.int64)
         with torch.no_grad():
-            for first in range(0, len(self._places), self._batch):
-                places = self._places[first : first + self._batch]
+            for start in range(0, len(self._places), self._batch):
+                places = self._places[start : start + self._batch]
                 batch = cut(self.images, places, self.side, masks)
-                risks = (self._measured(network, task, batch, generator), task.unseen_risk(network, batch))
+                # The same random numbers for both, and for every comparison.
+                draws = [torch.Generator().manual_seed(self.seed + start) for _ in range(3)]
+                risks = (
+                    self._measured(before, task, batch, draws[0]),
+                    self._measured(after, task, batch, draws[1]),
+                    task.unseen_difference(before, after, batch, generator=draws[2]),
+                )
                 for k, place in enumerate(places):
                     index = numbers.of_window(place, self.side)
-                    windows[index.flatten()] = first + k
-                    for sums, risk in zip((seen, unseen), risks, strict=True):
+                    windows[index.flatten()] = start + k
+                    for sums, risk in zip((first, second, unseen), risks, strict=True):
                         if risk is not None:
                             sums.index_add_(1, index.flatten(), _by_site(risk, batch, k))
-        return self._normalised(seen, unseen, windows)
+        return _verdict(first, second, unseen, windows)
 
     def _measured(self, network: nn.Module, task: Task, batch: Batch, generator: torch.Generator) -> Risk:
         y, noise, weights = batch
@@ -166,37 +156,6 @@ class HeldOutGate:
         if risk.values.shape != y.shape:
             raise ValueError(f"{type(self.judge).__name__} does not score by site: judge by Stein or Noise2Void.")
         return risk
-
-    def compare(self, before: Scores, after: Scores) -> Verdict:
-        """Two networks on the same squares.
-
-        Raises:
-            ValueError: scores of other squares.
-        """
-        if not torch.equal(before.window, after.window):
-            raise ValueError(
-                "Scores of different squares cannot be compared. Score both networks by one gate and role."
-            )
-        difference = after.by_block - before.by_block
-        error = float(difference.std() / len(difference) ** 0.5)
-        labels = before.window.unique()
-        if len(labels) >= FEWEST_WINDOWS:
-            sums = torch.stack([(difference[before.window == label] - difference.mean()).sum() for label in labels])
-            error = max(error, float(sums.square().sum().sqrt()) / len(difference))
-        return Verdict(before.mean, after.mean, error, len(difference))
-
-    @staticmethod
-    def _normalised(seen: Tensor, unseen: Tensor, windows: Tensor) -> Scores:
-        """One score a square, in units of the mean variance; two of three colours are unseen, if any are."""
-        variance = seen[1].sum() / seen[2].sum()
-        has_unseen = bool((unseen[2] > 0).any())
-        known = (seen[2] > 0) & ((unseen[2] > 0) | (not has_unseen))
-        scores = seen[0][known] / seen[2][known] / variance
-        if has_unseen:
-            scores = (scores + 2.0 * unseen[0][known] / unseen[2][known] / variance) / 3.0
-        if not bool(torch.isfinite(scores).all()):
-            raise ValueError("The network returned values that are not finite.")
-        return Scores(scores, windows[known])
 
     def _masks(self, role: Role) -> list[Tensor]:
         return [
@@ -214,7 +173,8 @@ class HeldOutGate:
         for place in self._places:
             weights = cut(self.images, [place], self.side, masks).weights[0].amax(0) > 0
             shown.append(numbers.of_window(place, self.side)[weights.cpu()])
-        return torch.cat(shown).unique()
+        blocks: Tensor = torch.cat(shown).unique()  # type: ignore[no-untyped-call]
+        return blocks
 
 
 class _Numbers:
@@ -241,6 +201,26 @@ def _deal(size: torch.Size, shares: tuple[float, float], generator: torch.Genera
     roles[drawn < stop + judge] = Role.JUDGE
     roles[drawn < stop] = Role.STOP
     return roles
+
+
+def _verdict(first: Tensor, second: Tensor, unseen: Tensor, windows: Tensor) -> Verdict:
+    """Of sums of weighted values, variances and weights by square; two of three colours are unseen, if any are."""
+    known = first[2] > 0
+    variance = first[1].sum() / first[2].sum()
+    before, after = (sums[0][known] / sums[2][known] / variance for sums in (first, second))
+    difference = after - before
+    if bool(unseen[2].any()):
+        difference = (difference + 2.0 * unseen[0][known] / unseen[2][known] / variance) / 3.0
+    if not bool(torch.isfinite(before + difference).all()):
+        raise ValueError("A network returned values that are not finite.")
+    error = float(difference.std() / len(difference) ** 0.5)
+    labels = windows[known]
+    kinds: list[int] = sorted(set(labels.tolist()))
+    if len(kinds) >= FEWEST_WINDOWS:
+        deviation = difference - difference.mean()
+        sums = torch.stack([deviation[labels == label].sum() for label in kinds])
+        error = max(error, float(sums.square().sum().sqrt()) / len(difference))
+    return Verdict(float(before.mean()), float(after.mean()), float(difference.mean()), error, len(difference))
 
 
 def _by_site(risk: Risk, batch: Batch, k: int) -> Tensor:

@@ -1,10 +1,9 @@
 """What a network is asked: to denoise what was measured, or to give all colours of a mosaic.
 
 A mosaic's own measurements say nothing of the colours that were not measured: a network that adapts to them alone
-becomes better there and forgets how to interpolate. `Demosaicking` therefore adds two things that see all colours. It
-learns from its own running mean, measured anew through another phase of the array (equivariant imaging with the running
-mean for a target). And it is judged on the mosaic at a smaller scale: blocks that hold all colours become pixels of
-which one colour is shown and the others, measured with independent noise, are asked for.
+becomes better there and forgets how to interpolate. `Demosaicking` therefore adds a loss and a judgement of all
+colours, which rest on a scene being as likely under another phase of the array (equivariant imaging): an image is
+measured anew through another phase, and the network must find it again.
 """
 
 from __future__ import annotations
@@ -33,8 +32,10 @@ class Task(Protocol):
     ) -> Tensor | None:
         """Loss of what was not measured, a number in units of squared values; None: all was measured."""
 
-    def unseen_risk(self, network: nn.Module, batch: Batch) -> Risk | None:
-        """Squared error of what was not measured, spread over the sites; None: all was measured."""
+    def unseen_difference(
+        self, before: nn.Module, after: nn.Module, batch: Batch, *, generator: torch.Generator
+    ) -> Risk | None:
+        """By how much ``after`` is worse at what was not measured, in squared values by site; None: all was."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +58,35 @@ class Denoising:
         """None."""
         return None
 
-    def unseen_risk(self, network: nn.Module, batch: Batch) -> Risk | None:  # noqa: ARG002
+    def unseen_difference(
+        self,
+        before: nn.Module,  # noqa: ARG002 (all was measured)
+        after: nn.Module,  # noqa: ARG002
+        batch: Batch,  # noqa: ARG002
+        *,
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Risk | None:
         """None."""
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Demosaicking:
     """``network(mosaic, std, colours)`` returns RGB; noise is one std a colour, as in the working space.
 
     Attributes:
         cfa: Of the mosaics, from their top-left.
+        black: What to add to the network's values to make them roots of light, (3, 1, 1), where they are (the working
+            space). A measured root is too small on average, by the bend of the root: ``std^2 / (2 v)``, and less in
+            the dark. A network trained with clean images gives the root of the light, and must not be taught the
+            smaller value. None: measurements are right on average.
 
     Raises:
         CfaError: a monochrome array.
     """
 
     cfa: Cfa
+    black: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Refuse an array without colours."""
@@ -81,41 +94,56 @@ class Demosaicking:
             raise CfaError("A monochrome sensor measures all there is: adapt its network by Denoising.")
 
     def estimate(self, network: nn.Module, y: Tensor, std: Tensor) -> Tensor:
-        """As in `Task`: of every site, the colour that was measured."""
+        """As in `Task`: of every site, the mean measurement of its colour."""
         colours = one_hot(self.cfa, *y.shape[-2:]).to(y)
-        return (_rgb(network, y, std, colours) * colours).sum(1, keepdim=True)
+        return (self._mean(_rgb(network, y, std, colours), std) * colours).sum(1, keepdim=True)
 
     def unseen_loss(
         self, network: nn.Module, teacher: nn.Module, batch: Batch, *, generator: torch.Generator
     ) -> Tensor | None:
-        """As in `Task`: of the teacher's image, measured anew with another phase and new noise."""
-        std, colours = batch.noise.std(batch.y), one_hot(self.cfa, *batch.y.shape[-2:]).to(batch.y)
+        """As in `Task`: of the teacher's image, measured anew."""
         with torch.no_grad():
-            image = _rgb(teacher, batch.y, std, colours)
-        others = one_hot(self._other_phase(generator), *batch.y.shape[-2:]).to(batch.y)
-        new_std = (_by_colour(std, colours) * others).sum(1, keepdim=True)
-        normal = torch.randn(batch.y.shape, generator=generator, device=generator.device).to(batch.y)
-        measured = (image * others).sum(1, keepdim=True) + new_std * normal
-        error = (_rgb(network, measured, new_std, others) - image).square().mean(1, keepdim=True)
+            image = self._image(teacher, batch)
+        measured, std, colours = self._anew(image, batch, generator)
+        error = (_rgb(network, measured, std, colours) - image).square().mean(1, keepdim=True)
         return (error * batch.weights).sum() / batch.weights.sum()
 
-    def unseen_risk(self, network: nn.Module, batch: Batch) -> Risk | None:
-        """As in `Task`: at the scale of blocks that hold all colours (2x2 of Bayer, 3x3 of X-Trans)."""
-        block, like = self._block(), batch.y
-        height, width = (n // block * block for n in like.shape[-2:])
-        inside = (..., slice(0, height), slice(0, width))
-        colours = one_hot(self.cfa, *like.shape[-2:]).to(like)[inside]
-        counts = _pooled(colours, block)
-        means = _pooled(like[inside] * colours, block) / counts
-        variances = _pooled(batch.noise.variance(like)[inside] * colours, block) / counts.square()
-        shown = one_hot(self.cfa, height // block, width // block).to(like)
-        small, small_std = ((v * shown).sum(1, keepdim=True) for v in (means, variances.sqrt()))
-        errors = (_rgb(network, small, small_std, shown) - means).square() - variances
-        asked = 1.0 - shown
-        values = (errors * asked).sum(1, keepdim=True) / asked.sum(1, keepdim=True)
-        whole = (_pooled((batch.weights[inside] > 0).to(like), block) == block**2).to(like)
-        weights = whole * _pooled(batch.weights[inside], block) / block**2
-        return Risk(_spread(values, block, like), _spread(weights, block, like))
+    def unseen_difference(
+        self, before: nn.Module, after: nn.Module, batch: Batch, *, generator: torch.Generator
+    ) -> Risk | None:
+        """As in `Task`, of the images of both networks, measured anew: each has an advantage on its own."""
+        total = torch.zeros_like(batch.y)
+        for image in (self._image(before, batch), self._image(after, batch)):
+            measured, std, colours = self._anew(image, batch, generator)
+            unseen = 1.0 - colours
+            errors = [
+                ((_rgb(one, measured, std, colours) - image).square() * unseen).sum(1, keepdim=True)
+                / unseen.sum(1, keepdim=True)
+                for one in (before, after)
+            ]
+            total = total + 0.5 * (errors[1] - errors[0])
+        return Risk(total, batch.weights)
+
+    def _image(self, network: nn.Module, batch: Batch) -> Tensor:
+        return _rgb(network, batch.y, batch.noise.std(batch.y), one_hot(self.cfa, *batch.y.shape[-2:]).to(batch.y))
+
+    def _anew(self, image: Tensor, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """The image through another phase, with new noise: mosaic, std and colours."""
+        own = one_hot(self.cfa, *image.shape[-2:]).to(image)
+        colours = one_hot(self._other_phase(generator), *image.shape[-2:]).to(image)
+        std = (_by_colour(batch.noise.std(batch.y), own) * colours).sum(1, keepdim=True)
+        normal = torch.randn(batch.y.shape, generator=generator, device=generator.device, dtype=batch.y.dtype)
+        mean = (self._mean(image, std) * colours).sum(1, keepdim=True)
+        return mean + std * normal.to(image), std, colours
+
+    def _mean(self, rgb: Tensor, std: Tensor) -> Tensor:
+        """The mean measurement of every colour; where the std is that of another colour, the value is not used."""
+        if self.black is None:
+            return rgb
+        # At least what no light gives: below it the root has no meaning.
+        roots = (rgb + self.black.to(rgb)).maximum(self.black.to(rgb))
+        square = std.square() / roots.square()
+        return rgb - 0.5 * std * square.sqrt() * (1.0 - 1.5 * square)
 
     def _other_phase(self, generator: torch.Generator) -> Cfa:
         """The array seen from another of its sites, never the same array."""
@@ -123,10 +151,6 @@ class Demosaicking:
         for i in range(rows):
             phases += [self.cfa.shifted(i, j) for j in range(columns) if self.cfa.shifted(i, j) != self.cfa]
         return phases[int(torch.randint(len(phases), (), generator=generator, device=generator.device))]
-
-    def _block(self) -> int:
-        """Side of the smallest squares of the array that all hold every colour."""
-        return {2: 2, 4: 4, 6: 3}[self.cfa.period[0]]
 
 
 def _rgb(network: nn.Module, y: Tensor, std: Tensor, colours: Tensor) -> Tensor:
@@ -137,15 +161,3 @@ def _rgb(network: nn.Module, y: Tensor, std: Tensor, colours: Tensor) -> Tensor:
 def _by_colour(std: Tensor, colours: Tensor) -> Tensor:
     """Mean std of every colour, (B, 3, 1, 1)."""
     return (std * colours).sum((2, 3), keepdim=True) / colours.sum((2, 3), keepdim=True)
-
-
-def _pooled(values: Tensor, block: int) -> Tensor:
-    """Sums over blocks."""
-    return torch.nn.functional.avg_pool2d(values, block) * block**2
-
-
-def _spread(values: Tensor, block: int, like: Tensor) -> Tensor:
-    """One value a block to every site of it, zero where no block fits."""
-    spread = values.repeat_interleave(block, -2).repeat_interleave(block, -1)
-    missing = (0, like.shape[-1] - spread.shape[-1], 0, like.shape[-2] - spread.shape[-2])
-    return torch.nn.functional.pad(spread, missing)

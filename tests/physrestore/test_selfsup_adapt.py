@@ -209,26 +209,17 @@ def test_broken_sites_are_neither_learned_from_nor_judged_by() -> None:
     broken = image.values.clone()
     broken[..., 62:88] = 1e4
 
-    plain = NoisyImage(image.values, NOISE, weights=weights)
-    hurt = NoisyImage(broken, NOISE, weights=weights)
-    gates = [
-        HeldOutGate(
+    verdicts = []
+    for values, weight in ((image.values, weights), (broken, weights), (broken, None)):
+        one = NoisyImage(values, NOISE, weights=weight)
+        gate = HeldOutGate(
             [one], windows([one], 48), side=48, judge=Stein(), shares=(0.2, 0.4), batch=4, generator=drawn(2)
-        ).scores(AS_IT_IS, Denoising(), Role.JUDGE)
-        for one in (plain, hurt)
-    ]
+        )
+        verdicts.append(gate.compare(AS_IT_IS, Says(lambda y: 0.9 * y), Denoising(), Role.JUDGE))
 
-    torch.testing.assert_close(gates[0].by_block, gates[1].by_block)
-    unweighted = HeldOutGate(
-        [NoisyImage(broken, NOISE)],
-        windows([hurt], 48),
-        side=48,
-        judge=Stein(),
-        shares=(0.2, 0.4),
-        batch=4,
-        generator=drawn(2),
-    )
-    assert len(unweighted.scores(AS_IT_IS, Denoising(), Role.JUDGE).by_block) > len(gates[0].by_block)
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[2].blocks > verdicts[0].blocks
+    assert verdicts[2].after > 100 * verdicts[0].after  # the planted error: broken sites that count
 
 
 def test_squares_have_one_role_each_and_all_have_one() -> None:
@@ -248,24 +239,24 @@ def test_scores_are_squared_errors_in_units_of_the_noise() -> None:
         [image], windows([image], 96), side=96, judge=Stein(), shares=(0.2, 0.5), batch=4, generator=drawn()
     )
 
-    as_it_is = gate.scores(AS_IT_IS, Denoising(), Role.JUDGE)
-    perfect = gate.scores(Says(lambda y: torch.full_like(y, 0.5)), Denoising(), Role.JUDGE)
-    off = gate.scores(Says(lambda y: torch.full_like(y, 0.5 + SIGMA)), Denoising(), Role.JUDGE)
+    perfect, off = (Says(lambda y, c=c: torch.full_like(y, 0.5 + c)) for c in (0.0, SIGMA))
+    first = gate.compare(AS_IT_IS, perfect, Denoising(), Role.JUDGE)
+    second = gate.compare(perfect, off, Denoising(), Role.JUDGE)
 
-    sites = 256 * len(as_it_is.by_block)
-    assert as_it_is.mean == pytest.approx(1.0, abs=5 * (2 / sites) ** 0.5)
-    assert perfect.mean == pytest.approx(0.0, abs=5 * (2 / sites) ** 0.5)
-    assert off.mean == pytest.approx(1.0, abs=5 * (6 / sites) ** 0.5)
-    assert gate.compare(as_it_is, perfect).better
-    assert not gate.compare(perfect, as_it_is).better
-    assert not gate.compare(perfect, perfect).better
-    with pytest.raises(ValueError, match="different squares"):
-        gate.compare(perfect, gate.scores(AS_IT_IS, Denoising(), Role.STOP))
+    sites = 256 * first.blocks
+    assert first.before == pytest.approx(1.0, abs=5 * (2 / sites) ** 0.5)
+    assert first.after == pytest.approx(0.0, abs=5 * (2 / sites) ** 0.5)
+    assert second.after == pytest.approx(1.0, abs=5 * (6 / sites) ** 0.5)
+    assert first.better
+    assert not second.better
+    assert not gate.compare(perfect, perfect, Denoising(), Role.JUDGE).better
+    with pytest.raises(ValueError, match="not finite"):
+        gate.compare(perfect, Says(lambda y: y / 0.0), Denoising(), Role.JUDGE)
 
 
 def test_the_verdict_needs_two_standard_errors() -> None:
-    assert Verdict(before=1.0, after=0.79, standard_error=0.1, blocks=64).better
-    assert not Verdict(before=1.0, after=0.81, standard_error=0.1, blocks=64).better
+    assert Verdict(before=1.0, after=0.79, difference=-0.21, standard_error=0.1, blocks=64).better
+    assert not Verdict(before=1.0, after=0.81, difference=-0.19, standard_error=0.1, blocks=64).better
 
 
 def test_informative_windows_have_contrast_above_the_noise() -> None:

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from physrestore.deepinv_host import load_deepinv
 from physrestore.selfsup.losses.base import SelfLoss
+from physrestore.selfsup.losses.noisier import Noisier
 from physrestore.selfsup.losses.operator_loss import OperatorLoss
 from physrestore.selfsup.losses.pixel_noise import PixelNoise
+from physrestore.selfsup.losses.recorrupted import Recorrupted
 from physrestore.sendable import SendsGenerator
 
 Loss: Any = load_deepinv().loss.Loss
@@ -69,7 +71,7 @@ class SelfSupervisedLoss(SendsGenerator, Loss):  # type: ignore[misc]  # deepinv
 
     def adapt_model(self, model: nn.Module, **_: Any) -> nn.Module:
         """The model, averaged over recorruptions in evaluation where the loss trains it on recorrupted input."""
-        if not hasattr(self.loss, "average") or isinstance(model, AveragedModel):
+        if not isinstance(self.loss, Recorrupted | Noisier) or isinstance(model, AveragedModel):
             return model
         return AveragedModel(model, self)
 
@@ -95,11 +97,11 @@ class AveragedModel(nn.Module):
         if self.training:
             image: Tensor = self.model(y, physics)
             return image
-        loss = self.trained_by
-        averaged: Tensor = loss.loss.average(
-            lambda v, _std: self.model(v, physics), y, loss.law(physics), samples=loss.samples, generator=loss.rng
+        outer, loss = self.trained_by, self.trained_by.loss
+        assert isinstance(loss, Recorrupted | Noisier)
+        return loss.average(
+            lambda v, _std: self.model(v, physics), y, outer.law(physics), samples=outer.samples, generator=outer.rng
         )
-        return averaged
 
 
 def as_deepinv(loss: SelfLoss | OperatorLoss, **options: Any) -> SelfSupervisedLoss:

@@ -100,7 +100,8 @@ class _Split:
         (ph, pw), (height, width) = self.period, self.members.shape[-2:]
         inside = values[..., : 2 * height, : 2 * width]
         # Axes: rows of squares, row in the square, row in the period; the same for columns.
-        cells = inside.unflatten(-1, (width // pw, 2, pw)).unflatten(-4, (height // ph, 2, ph))
+        shape = (*inside.shape[:2], height // ph, 2, ph, width // pw, 2, pw)
+        cells = inside.reshape(shape)
         members = cells.movedim((-5, -2), (-2, -1)).flatten(-2).flatten(-3, -2).flatten(-4, -3)
         first, second = (members.gather(-1, one[..., None])[..., 0] for one in self.members)
         return first, second

@@ -85,8 +85,8 @@ class PixelNoise:
         Raises:
             ValueError: shapes that do not fit.
         """
-        maps = {name: fit(getattr(self, name), y, name=name) for name in ("gain", "sigma", "row")}
-        return replace(self, **maps)
+        gain, sigma, row = (fit(getattr(self, name), y, name=name) for name in ("gain", "sigma", "row"))
+        return replace(self, gain=gain, sigma=sigma, row=row)
 
     def expected_variance(self, y: Tensor) -> Tensor:
         """``gain y + sigma^2 + row^2``: of mean ``variance(x)`` over the noise of ``y``, hence not clamped."""
