@@ -122,7 +122,7 @@ def _with_legend(picture: NDArray[np.uint8], top: float) -> Image.Image:
     below = height + _MARGIN + _BAR_HEIGHT + _MARGIN // 2
     for k in range(_TICKS):
         last = k + 1 == _TICKS
-        text = f"{top * k / (_TICKS - 1):.2g}" + (" DN and more" if last else "")
+        text = f"{top * k / (_TICKS - 1):.2g}" + ("+ DN" if last else "")
         x = _MARGIN + length * k // (_TICKS - 1)
         draw.text((x, below), text, fill=_INK, font=font, anchor="ra" if last else "la" if k == 0 else "ma")
     return sheet

@@ -83,7 +83,8 @@ def test_a_method_refuses_what_it_does_not_know(name: str, monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     frame = noise_frame(16, 16)
     known = pipeline._Way(lambda *_: Made(mosaic=frame.mosaic), knows=frozenset())
-    monkeypatch.setitem(pipeline._METHODS, Method.CLASSIC, known)
+    for method in Method:
+        monkeypatch.setitem(pipeline._METHODS, method, known)
     monkeypatch.setitem(pipeline._METHODS, Method.PNP, replace(known, knows=frozenset(WORDS)))
     noise, options = sensor_noise(frame.cfa), Options(**{name: OTHER[name]})
 

@@ -15,10 +15,11 @@ from physrestore.pipeline import Method, restore
 from physrestore.pnp import restore_pnp
 from physrestore.pnp.sharpness import SHARP_PX, found_blur
 from physrestore.quality import psnr
-from tests.physrestore.test_pnp import BLACK, WHITE, frame_of, scene, sensor_noise
+from tests.physrestore.test_pnp import BLACK, NEUTRAL, WHITE, frame_of, scene, sensor_noise
 
 XTRANS = "".join(XTRANS_ROWS)
-CLEAN = {"gain": 0.5, "read": 2.0}  # [DN]: about 32000 electrons at white
+# Told of frames without noise [DN]: about 32000 electrons at white.
+CLEAN = {"gain": 0.5, "read": 2.0}
 
 
 def gaussian(sigma: float) -> torch.Tensor:
@@ -30,15 +31,15 @@ def bars(size: int) -> torch.Tensor:
     """Blocks of eight different greys and colours, (3, size, size): steps every 16 pixels."""
     generator = torch.Generator().manual_seed(3)
     cells = 0.1 + 0.5 * torch.rand(3, size // 16, size // 16, generator=generator)
-    cells = 0.7 * cells.mean(0, keepdim=True) + 0.3 * cells
+    cells = (0.7 * cells.mean(0, keepdim=True) + 0.3 * cells) * torch.tensor(NEUTRAL).reshape(3, 1, 1)
     return cells.repeat_interleave(16, 1).repeat_interleave(16, 2)
 
 
 @pytest.mark.parametrize("name", ["RGGB", XTRANS])
 def test_a_known_blur_is_undone(name: str) -> None:
-    truth = bars(96)
+    truth = bars(80)
     seen = Blur(gaussian(1.0), boundary="reflect").A(truth[None])[0]
-    frame = frame_of(seen, name)
+    frame = frame_of(seen, name, noisy=False)
     noise = sensor_noise(frame.cfa, **CLEAN)
     inner = (slice(None), slice(8, -8), slice(8, -8))
 
@@ -71,8 +72,8 @@ def test_strength_zero_keeps_the_noise_in_a_deblurred_picture() -> None:
 
 @pytest.mark.parametrize("name", ["RGGB", XTRANS])
 def test_twice_the_pixels_are_better_than_enlarged_ones(name: str) -> None:
-    truth = bars(144)[:, 4:, 4:][:, :120, :120]  # steps fall on every kind of site
-    frame = frame_of(F.avg_pool2d(truth[None], 2)[0], name)
+    truth = bars(112)[:, 4:, 4:][:, :96, :96]  # steps fall on every kind of site
+    frame = frame_of(F.avg_pool2d(truth[None], 2)[0], name, noisy=False)
     noise = sensor_noise(frame.cfa, **CLEAN)
     options = Options(scale=2, device="cpu")
 
@@ -94,7 +95,7 @@ def test_twice_the_pixels_are_better_than_enlarged_ones(name: str) -> None:
 def test_a_blur_is_found_from_edges(sigma: float) -> None:
     truth = bars(320)
     seen = Blur(gaussian(sigma), boundary="reflect").A(truth[None])[0]
-    frame = frame_of(seen, "RGGB")
+    frame = frame_of(seen, "RGGB", noisy=False)
     noise = sensor_noise(frame.cfa, **CLEAN)
 
     found = found_blur(frame, noise)
@@ -106,7 +107,7 @@ def test_a_blur_is_found_from_edges(sigma: float) -> None:
 
 
 def test_a_sharp_picture_is_left_alone() -> None:
-    frame = frame_of(bars(320), "RGGB")
+    frame = frame_of(bars(320), "RGGB", noisy=False)
 
     found = found_blur(frame, sensor_noise(frame.cfa, **CLEAN))
 
@@ -132,7 +133,7 @@ def test_a_kernel_beyond_the_halo_is_refused() -> None:
 
 
 def test_a_clipped_site_pulls_upwards_only_when_deblurring() -> None:
-    truth = bars(96) * 2.5
+    truth = bars(64) * 3.0
     seen = Blur(gaussian(0.8), boundary="reflect").A(truth[None])[0]
     frame = frame_of(seen, "RGGB")
 

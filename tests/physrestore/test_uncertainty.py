@@ -130,7 +130,7 @@ class _Careless(TransformPrior):
 
 
 def test_the_error_of_an_unfamiliar_prior_is_measured() -> None:
-    truth = textured(144, 144)
+    truth = textured(96, 96)
     frame = frame_of(truth, "RGGB")
     noise = sensor_noise(frame.cfa)
 
