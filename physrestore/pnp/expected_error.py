@@ -46,9 +46,9 @@ class ErrorLaw:
 
 
 # Fitted to 18 pictures of CBSD432 (crops of 240x240, five exposures from 60 to 20000 electrons at white, three
-# brightnesses), so that intervals of 90 % hold 90 % of the errors. On six of Kodak24, which the fit has not seen, they hold 89
-# to 92 % of them, per brightness 85 to 96 %; but only 73 to 84 % above 0.3 of white at 160 electrons and fewer, where
-# texture is lost without a trace (`python -m tests.benchmarks uncertainty` fits and judges).
+# brightnesses), so that intervals of 90 % hold 90 % of the errors. On six pictures of Kodak24, which the fit has not
+# seen, they hold 89 to 92 % of them, per brightness 85 to 96 %; but only 73 to 84 % above 0.3 of white at 160 electrons
+# and fewer, where texture is lost without a trace (`python -m tests.benchmarks uncertainty` fits and judges).
 FEATURES = ("noise", "detail within noise", "detail", "colour detail", "picture in the residual")
 BAYER = ErrorLaw(measured=(0.113, 1.099, 0.0, 0.0, 0.611), between=(0.053, 1.934, 0.056, 18.5, 0.364))
 WIDE = ErrorLaw(measured=(0.075, 1.731, 0.0, 0.009, 0.836), between=(0.049, 2.123, 0.072, 22.1, 0.575))
