@@ -14,6 +14,7 @@ from torch import Tensor
 
 from physrestore.networks.mosaic_net import MosaicNet
 from physrestore.networks.onnx import onnx_bytes
+from physrestore.priors.optional import require
 
 # Mosaic, noise and colours as `MosaicNet.forward` takes them, to float32 colours on the engine's device.
 Run = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -55,7 +56,11 @@ class Engine:
             yield
 
     def prepare(self, network: MosaicNet) -> Run:
-        """The network, ready to be run; it is copied, not changed."""
+        """The network, ready to be run; it is copied, not changed.
+
+        Raises:
+            MissingPackage: ONNX Runtime is not installed.
+        """
         return _in_onnxruntime(network) if self.program == "onnxruntime" else self._in_torch(network)
 
     def _in_torch(self, network: MosaicNet) -> Run:
@@ -91,13 +96,12 @@ def choose_engine(device: torch.device | str = "cpu") -> Engine:
 
 
 def _in_onnxruntime(network: MosaicNet) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
+    runtime = require("onnxruntime", purpose="This engine", install="'physrestore[onnx]'")
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # Threads that wait shall sleep, as torch's do (see `physrestore.cli.app.main`).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(onnx_bytes(network, {}), options, providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(onnx_bytes(network, {}), options, providers=["CPUExecutionProvider"])
 
     def run(mosaic: Tensor, noise: Tensor, colours: Tensor) -> Tensor:
         inputs = {"mosaic": mosaic, "noise": noise, "colours": colours}

@@ -21,7 +21,6 @@ from physrestore.networks.mosaic_net import MosaicNet
 from physrestore.networks.onnx import onnx_bytes
 from physrestore.working_space import one_hot
 
-SHIPPED = ("mosaic-small", "mosaic-large")
 # Std in the working space, of a photo at a middle ISO.
 NOISE = 0.05
 
@@ -33,11 +32,12 @@ def run(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="engines", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--tiles", type=int, nargs="+", default=[512, 1024])
+    parser.add_argument("--networks", nargs="+", default=["mosaic-small", "mosaic-large"])
     options = parser.parse_args(arguments)
+    networks = {name: copy.deepcopy(weights.load(name).network) for name in options.networks}
     torch.set_num_threads(1)
     print(f"{'network':14}{'tile':>6}  {'engine':24}{'CPU-s/MP':>10}{'largest':>10}{'rms':>10}")
-    for name in SHIPPED:
-        network = copy.deepcopy(weights.load(name).network)
+    for name, network in networks.items():
         assert isinstance(network, MosaicNet)
         for tile in options.tiles:
             _rows(name, network, tile, options.repeats)
