@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from physrestore.selfsup.blind_spot_data import Observed
 from physrestore.selfsup.few_electrons import refine
 from physrestore.selfsup.folder import hide_held_out, observe
 from physrestore.selfsup.posterior import Evidence, Posterior, colour_posterior, posterior
+from physrestore.selfsup.posterior_spread import SpreadCorrection
 from physrestore.selfsup.row_posterior import ROBUST_SIGMAS, RowEvidence, row_posterior
 from physrestore.selfsup.z_scores import ZInput, ZReport, z_report
 from physrestore.tiling import map_tiles
@@ -71,6 +72,7 @@ def restore_blind_spot(
     *,
     hole: int | None = None,
     few_electrons: bool = True,
+    correct_spread: bool = True,
     trained_as: int | None = None,
     tile: int = TILE,
     progress: Callable[[float], None] | None = None,
@@ -86,6 +88,8 @@ def restore_blind_spot(
         hole: Side of the hole; None: the model's own.
         few_electrons: Whether dark sites, and with heavy tails all that read noise dominates, get the exact law by
             quadrature (layout "mosaic"); False: the Gaussian closed form everywhere.
+        correct_spread: Whether the predicted variances are corrected by this frame's unseen pixels (layout "mosaic");
+            needs a noise law that is right, see the z-report, which is made before.
         trained_as: Place of this frame in the folder that the model was trained on: the z-report then looks only at
             the sites that training left out, if those are enough. None: the frame is new to the model.
         tile: Side of the tiles, about: memory against overhead. It does not change the result.
@@ -100,15 +104,16 @@ def restore_blind_spot(
     observed = observe(model.config, frame, noise)
     predicted = predict_frame(model, observed, hole=hole, tile=tile, progress=progress)
     evidence = evidence_of(observed, predicted.mean)
-    rows = RowEvidence.of(
-        evidence.light - predicted.mean,
-        predicted.variance + evidence.noise,
-        observed.row,
-        observed.measured,
-        robust_sigmas=ROBUST_SIGMAS,
-    )
-    common = rows.common_error()
+    rows, common = _rows(observed, predicted, evidence)
     offsets = observed.row * rows.offsets(common)
+    judged = _judged(observed, trained_as)
+    report = z_report(z_input(judged, predicted, offsets))
+    if correct_spread and predicted.posterior is None:
+        error = evidence.light - predicted.mean - offsets
+        correction = SpreadCorrection.fit(error, predicted.variance, evidence.noise, judged.measured)
+        predicted = replace(predicted, variance=correction.apply(predicted.variance, evidence.noise))
+        rows, common = _rows(observed, predicted, evidence)
+        offsets = observed.row * rows.offsets(common)
     result, exact = predicted.posterior, 0.0
     if result is None:
         result = _posterior(predicted, evidence, observed, rows, common)
@@ -135,7 +140,7 @@ def restore_blind_spot(
         mosaic=result.mean[0, 0],
         std=result.variance[0, 0].sqrt(),
         predicted=predicted.mean[0, 0],
-        z=z_report(z_input(_judged(observed, trained_as), predicted, offsets)),
+        z=report,
         numbers=numbers,
         seconds=time.perf_counter() - begin,
     )
@@ -177,6 +182,18 @@ def predict_frame(
         out = map_tiles(predict, whole.planes[0], tile=side, halo=reach, align=align, on_tile=on_tile)
     mean, variance, *rest = out[:, None, None, :height, :width]
     return Predicted(mean, variance, Posterior(*rest) if rest else None)
+
+
+def _rows(observed: Observed, predicted: Predicted, evidence: Evidence) -> tuple[RowEvidence, float]:
+    """What the rows say, and the share of it that is the prediction's."""
+    rows = RowEvidence.of(
+        evidence.light - predicted.mean,
+        predicted.variance + evidence.noise,
+        observed.row,
+        observed.measured,
+        robust_sigmas=ROBUST_SIGMAS,
+    )
+    return rows, rows.common_error()
 
 
 def _judged(observed: Observed, trained_as: int | None) -> Observed:

@@ -119,28 +119,35 @@ def hide_held_out(observed: Observed, *, seed: int) -> Observed:
     return observed.with_planes(scored=(draw >= HELD_OUT).to(observed.planes))
 
 
-def blind_spot_loss(prediction: Prediction, observed: Observed) -> Tensor:
+def blind_spot_loss(prediction: Prediction, observed: Observed, *, exact_rows: bool = False) -> Tensor:
     """Mean negative log marginal likelihood of a site under the calibrated noise, in nats.
 
-    Rows: in the layout "mosaic" the offset of every row is integrated out exactly; in "packed" rows are not modelled.
+    Row noise, in the layout "mosaic" (in "packed" it was subtracted): by default every site is judged by its own
+    marginal law, the offset being noise like any other. That composite likelihood has its optimum at the same
+    prediction as the exact one, in which a row's offset is integrated out once for all its sites; but there an error
+    that a whole row of a crop shares weighs as much as that of a single site, and a network hardly learns brightness.
+
+    Args:
+        prediction: Of the batch.
+        observed: The batch.
+        exact_rows: The exact likelihood of rows.
     """
     old = prediction.evidence
     scored = observed.scored
     if prediction.mean.shape[1] > 1:
         scored = pack(scored, observed.cfa)
-    evidence = Evidence(old.light, old.noise, old.known & (scored > 0), old.censored)
-    count = evidence.known.sum().clamp(min=1)
+    known = old.known & (scored > 0)
+    count = known.sum().clamp(min=1)
     if prediction.mean.shape[1] > 1:
+        evidence = Evidence(old.light, old.noise, known, old.censored)
         return colour_nll(prediction.mean, prediction.covariance, evidence).sum() / count
-    if not bool((observed.row > 0).any()):
-        return nll(prediction.mean, prediction.variance, evidence).sum() / count
-    measured = evidence.known & (evidence.censored == 0)
-    error, total = evidence.light - prediction.mean, prediction.variance + evidence.noise
-    rows = row_nll(error, total, observed.row, measured).sum()
-    # A clipped site is judged by itself; to it the row's offset is noise like any other.
-    spread = evidence.noise + observed.row.square()
-    clipped = Evidence(evidence.light, spread, evidence.known & ~measured, evidence.censored)
-    return (rows + nll(prediction.mean, prediction.variance, clipped).sum()) / count
+    alone, rows = known, prediction.mean.new_zeros(())
+    if exact_rows:
+        measured = known & (old.censored == 0)
+        error, total = old.light - prediction.mean, prediction.variance + old.noise
+        rows, alone = row_nll(error, total, observed.row, measured).sum(), known & ~measured
+    evidence = Evidence(old.light, old.noise + observed.row.square(), alone, old.censored)
+    return (rows + nll(prediction.mean, prediction.variance, evidence).sum()) / count
 
 
 def fit(

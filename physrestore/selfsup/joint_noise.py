@@ -178,7 +178,7 @@ def _seen(frames: Sequence[RawFrame], noise: SensorNoise, model: BlindSpotModel)
     reports = [
         restore_blind_spot(frame, noise, model, few_electrons=False, trained_as=k).z for k, frame in enumerate(frames)
     ]
-    return pooled([r.gain_bound for r in reports]), pooled([r.dark_bound for r in reports])
+    return pooled([r.gain for r in reports]), pooled([r.dark for r in reports])
 
 
 def pooled(ratios: Sequence[Ratio | None]) -> Ratio | None:

@@ -38,6 +38,7 @@ from physrestore.selfsup.folder import (
     train_folder,
 )
 from physrestore.selfsup.posterior import Evidence, nll, posterior
+from physrestore.selfsup.posterior_spread import SpreadCorrection
 from tests.shared_data import data_folder
 
 FRAMES, UNSEEN, SIDE = 16, 4, 192
@@ -174,9 +175,11 @@ def by_gaussian(model: BlindSpotModel, folder: Folder) -> Restorer:
         observed = observe(model.config, frame, folder.noise)
         with torch.no_grad():
             prediction = model(observed)
-        old = prediction.evidence
-        constant = Evidence(old.light, torch.full_like(old.light, levels[index]), old.known, old.censored)
-        return posterior(prediction.mean, prediction.variance, constant).mean[0, 0]
+        old, noise = prediction.evidence, torch.full_like(prediction.mean, levels[index])
+        error = old.light - prediction.mean
+        correction = SpreadCorrection.fit(error, prediction.variance, noise, observed.measured)
+        variance = correction.apply(prediction.variance, noise)
+        return posterior(prediction.mean, variance, replace(old, noise=noise)).mean[0, 0]
 
     return restore
 
@@ -218,13 +221,12 @@ def print_wrong_profiles(folder: Folder, model: BlindSpotModel) -> None:
         "read noise of 0.3": noise_of(read=0.1 * READ),
         f"{other.model}, ISO {foreign.setting:g}": foreign,
     }
-    print(f"{'told':32}{'PSNR':>8}{'reported in':>14}   gain, dark seen / told")
+    print(f"{'told':32}{'PSNR':>8}{'reported in':>14}   noise seen / told: level, bound")
     for name, told in cases.items():
         results = [restore_blind_spot(f, told, model, few_electrons=False) for f in folder.frames[:FRAMES]]
         quality = np.mean([psnr(r.mosaic, t[0, 0]) for r, t in zip(results, folder.truths, strict=False)])
         reported = sum(bool(r.z.wrong) for r in results)
-        ratios = [[q.value for r in results if (q := getattr(r.z, part))] for part in ("gain", "dark")]
-        middle = ", ".join(f"{np.median(values):.2f}" if values else "-" for values in ratios)
+        middle = ", ".join(f"{np.median([getattr(r.z, q).value for r in results]):.2f}" for q in ("level", "bound"))
         print(f"{name:32}{quality:8.2f}{reported:8d} of {FRAMES}   {middle}", flush=True)
 
 
