@@ -40,6 +40,7 @@ class Settings:
     preview: bool = False
     profile: CameraProfile | None = None
     profile_folder: Path | None = None
+    burst: tuple[Path, ...] = ()  # further frames of the one job's scene
     max_megapixels: float = 200.0
     allow_damaged: bool = False
 
@@ -48,6 +49,7 @@ class Settings:
         """Hash of the settings and the version that decide the result's bytes."""
         profile = None if self.profile is None else self.profile.model_dump_json()
         decisive = [physrestore.__version__, self.method, self.options.identity, self.output, profile]
+        decisive += [_sha256(path) for path in self.burst]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -101,18 +103,49 @@ def run(
         dry_run: Read and choose the noise, restore and write nothing.
         progress: Called with the job and the share of it done, 0..1.
     """
-    originals = [job.source for job in jobs]
-    for folder in {job.target.parent for job in jobs}:
-        if folder.is_dir() and not dry_run:
-            sweep(folder)  # what a killed run left behind
+    originals = [*(job.source for job in jobs), *settings.burst]
+    prepare_targets(jobs, dry_run=dry_run)
     with Decoder() as decoder:
         for job in jobs:
-            start = time.perf_counter()
-            try:
-                outcome = _one(job, settings, decoder, originals, overwrite, dry_run, progress)
-            except (NoiseModelError, PhysrestoreError, OSError, MemoryError) as error:
-                outcome = Outcome(job.source, job.target, Status.FAILED, str(error) or type(error).__name__)
-            yield replace(outcome, seconds=time.perf_counter() - start)
+            yield restore_file(
+                job, settings, decoder, originals, overwrite=overwrite, dry_run=dry_run, progress=progress
+            )
+
+
+def prepare_targets(jobs: Sequence[Job], *, dry_run: bool = False) -> None:
+    """Clear the folders of results of what a killed run left behind."""
+    for folder in {job.target.parent for job in jobs}:
+        if folder.is_dir() and not dry_run:
+            sweep(folder)
+
+
+def restore_file(
+    job: Job,
+    settings: Settings,
+    decoder: Decoder,
+    originals: Sequence[Path],
+    *,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[Job, float], None] | None = None,
+) -> Outcome:
+    """One file from reading to publishing; never raises for the file's sake.
+
+    Args:
+        job: Of the batch.
+        settings: See `run`, as ``overwrite``, ``dry_run`` and ``progress``.
+        decoder: Reads it.
+        originals: Files that must never be written to.
+        overwrite: See ``settings``.
+        dry_run: See ``settings``.
+        progress: See ``settings``.
+    """
+    start = time.perf_counter()
+    try:
+        outcome = _one(job, settings, decoder, originals, overwrite, dry_run, progress)
+    except (NoiseModelError, PhysrestoreError, OSError, MemoryError) as error:
+        outcome = Outcome(job.source, job.target, Status.FAILED, str(error) or type(error).__name__)
+    return replace(outcome, seconds=time.perf_counter() - start)
 
 
 def _one(
@@ -148,7 +181,8 @@ def _one(
     if dry_run:
         return outcome
     report = None if progress is None else (lambda share: progress(job, share))
-    result = restore(frame, chosen.noise, method=settings.method, options=settings.options, progress=report)
+    options = _with_burst(settings, decoder)
+    result = restore(frame, chosen.noise, method=settings.method, options=options, progress=report)
     outcome = replace(
         outcome,
         status=Status.RESTORED,
@@ -178,8 +212,22 @@ def _made_before(job: Job, settings: Settings) -> bool:
     record = read_record(job.target) if job.target.is_file() and job.source.is_file() else None
     if record is None or record.get("fingerprint") != settings.fingerprint:
         return False
-    with job.source.open("rb") as stream:
-        return record.get("source_sha256") == hashlib.file_digest(stream, "sha256").hexdigest()
+    return record.get("source_sha256") == _sha256(job.source)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _with_burst(settings: Settings, decoder: Decoder) -> Options:
+    """The options, with the further frames of the burst read and their noise chosen."""
+    frames = tuple(
+        read_raw(path, decoder=decoder, max_megapixels=settings.max_megapixels, allow_damaged=settings.allow_damaged)
+        for path in settings.burst
+    )
+    chosen = (choose_noise(frame, given=settings.profile, folder=settings.profile_folder) for frame in frames)
+    return replace(settings.options, burst=frames, burst_noises=tuple(one.noise for one in chosen))
 
 
 def _record(
@@ -194,6 +242,7 @@ def _record(
         "source_sha256": frame.source.sha256,
         "method": settings.method.value,
         **settings.options.identity,
+        **({"burst": " ".join(path.name for path in settings.burst)} if settings.burst else {}),
         "noise": chosen.origin,
         "trust": chosen.trust,
         **confidence,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noise_models.frame import RawFrame
+from noise_models.sensor import SensorNoise
 from physrestore.errors import RestoreError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Options:
         blur: Kernel of the blur to undo, (h, w) with a sum of one; "estimate": measured from the picture; None: none.
         scale: Result pixels per sensor site along a line, 1 or 2.
         burst: Further frames of the same scene, to be restored together with the first.
+        burst_noises: Noise of each of them; empty: that of the first.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1"; see `torch_device`.
         budget_seconds: Wall time that the solve may take; None: as long as it needs.
         uncertainty: Also give a standard deviation per pixel.
@@ -68,6 +70,7 @@ class Options:
     blur: Tensor | Literal["estimate"] | None = None
     scale: int = 1
     burst: tuple[RawFrame, ...] = ()
+    burst_noises: tuple[SensorNoise, ...] = ()
     device: str = "auto"
     budget_seconds: float | None = None
     uncertainty: bool = False
@@ -77,6 +80,8 @@ class Options:
         """Refuse what no method can do."""
         if not 0.0 <= self.strength <= 100.0:
             raise ValueError(f"strength is 0..100, not {self.strength}.")
+        if self.burst_noises and len(self.burst_noises) != len(self.burst):
+            raise ValueError(f"{len(self.burst)} frames of a burst have as many noises, not {len(self.burst_noises)}.")
         if self.scale not in SCALES:
             raise ValueError(f"scale is {' or '.join(map(str, SCALES))}, not {self.scale}.")
         if self.budget_seconds is not None and not (self.budget_seconds > 0 and math.isfinite(self.budget_seconds)):

@@ -18,6 +18,7 @@ from noise_models.sensor import SensorNoise
 from physrestore.classic import denoise_classic
 from physrestore.confidence import Confidence
 from physrestore.contract import WORDS, Made, Options, Progress, refuse_beyond
+from physrestore.errors import RestoreError
 
 
 class Method(StrEnum):
@@ -168,7 +169,25 @@ def _classic(frame: RawFrame, noise: SensorNoise, options: Options, progress: Pr
     return Made(mosaic=result.mosaic, noise_profile=result.noise_profile, numbers=result.numbers)
 
 
+def _burst(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
+    from physrestore.burst import restore_burst
+
+    beyond = options.asked & {"blur", "scale", "device", "budget_seconds", "uncertainty"}
+    if beyond:
+        words = ", ".join(sorted(WORDS[name] for name in beyond))
+        raise RestoreError(f"A burst cannot be combined with {words}. Leave that out, or restore the frame alone.")
+    noises = (noise, *(options.burst_noises or (noise,) * len(options.burst)))
+    result = restore_burst(
+        (frame, *options.burst), noises, prior=options.prior, strength=options.strength, progress=progress
+    )
+    dropped = [number for number, used in enumerate(result.used, start=1) if not used]
+    said = () if not dropped else (f"Frames {', '.join(map(str, dropped))} of the burst show another scene: not used.",)
+    return Made(mosaic=sampled(result.rgb, frame), rgb=result.rgb, numbers=result.numbers, notes=said)
+
+
 def _pnp(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
+    if options.burst:
+        return _burst(frame, noise, options, progress)
     # Here, because it imports deepinv, which costs a second that `classic` shall not pay.
     from physrestore.pnp import restore_pnp
     from physrestore.pnp.sharpness import found_blur
@@ -201,7 +220,7 @@ _METHODS = {
     Method.FAST: _Way(_fast, knows=frozenset({"network", "device", "uncertainty"})),
     Method.SELFSUP: _Way(_selfsup, knows=frozenset({"network", "device", "budget_seconds", "uncertainty"})),
     Method.CLASSIC: _Way(_classic, knows=frozenset()),
-    Method.PNP: _Way(_pnp, knows=frozenset({"prior", "blur", "scale", "device", "budget_seconds", "uncertainty"})),
+    Method.PNP: _Way(_pnp, knows=frozenset(WORDS) - {"network"}),
 }
 
 

@@ -3,7 +3,8 @@
 Two frames of one scene differ by their noise and by a little where the picture is steep. The squared difference over
 that expectation is averaged over small and large windows; what exceeds its own scatter is motion, and gives the
 squared error B^2 that the frame would bring in. If all N - 1 other frames erred like this one, the error of their mean
-with the reference would be smallest at the weight ``1 / (1 + (N - 1) B^2 / sigma^2)``: that is the weight.
+with the reference would be smallest at the weight ``1 / (1 + (N - 1) B^2 / sigma^2)``: that is the weight, less a
+quarter: what weighs less than that is left out.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ DETAIL_NOISE = 1.0 - 2.0 * max(SMOOTH) ** 2 + NOISE_KEPT
 WINDOWS = (5, 15)
 # Standard errors of a window's mean that noise alone may reach.
 TOLERANCE = 3.0
+# A weight below this is none, those above rise from there: where the reference did not measure a colour, another frame
+# decides over the prior however little it weighs.
+NO_WEIGHT = 0.25
 # A frame whose mean weight is below this shows another scene, or could not be aligned.
 LEAST_AGREEMENT = 0.1
 
@@ -61,7 +65,8 @@ def agreement(reference: Cells, frame: Cells, motion: Motion, *, frames: int) ->
     # Back from smoothed differences of two frames to single sites of one.
     sites_per_colour = side**2 / len(template)
     harm = 2 * NOISE_KEPT / sites_per_colour * excess
-    return torch.where(inside, 1.0 / (1.0 + (frames - 1) * harm), 0.0)
+    weight = 1.0 / (1.0 + (frames - 1) * harm)
+    return torch.where(inside, ((weight - NO_WEIGHT) / (1.0 - NO_WEIGHT)).clamp(min=0.0), 0.0)
 
 
 def _detail(reference: Cells, template: Tensor) -> Tensor:
@@ -96,4 +101,4 @@ def _scatter(window: int) -> float:
     reach = (lag + middle).clamp(0, len(correlation) - 1)
     squared = torch.where((lag.abs() <= middle), correlation[reach].square(), 0.0)
     along = float(squared.mean())
-    return (2.0 / 3.0) ** 0.5 * along
+    return float((2.0 / 3.0) ** 0.5 * along)

@@ -12,14 +12,18 @@ from physrestore.burst.warping import grid, sample
 LEAST_OVERLAP = 0.5
 # Beyond it a difference counts no more, so that a moving object does not decide.
 CAP = 9.0
+# Highest values of the correlation that are looked at, and how far apart two of them must be to be two peaks.
+HIGHEST, APART = 32, 4
+# Pixels that a descent may go from a peak.
+FARTHEST_DESCENT = 8
 
 
 def shift_between(reference: Grey, frame: Grey) -> tuple[int, int]:
     """The whole-pixel shift (down, right) from the reference to the frame.
 
     Phase correlation: the cross spectrum, each frequency divided by its amplitude plus the noise's, so that strong and
-    weak frequencies vote alike and those that are noise hardly do. Its highest peak stands against the shift of zero;
-    whichever explains the difference of the pictures better wins.
+    weak frequencies vote alike and those that are noise hardly do. From its highest peaks, and from no shift,
+    one descends to the least difference of the pictures; the smallest wins.
 
     Args:
         reference: Any size.
@@ -40,9 +44,34 @@ def shift_between(reference: Grey, frame: Grey) -> tuple[int, int]:
         cross / (cross.abs() + noise).clamp(min=torch.finfo(torch.float32).tiny), (height, width)
     )
     allowed = _near(height)[:, None] & _near(width)
-    peak = int(surface.where(allowed, surface.new_tensor(-torch.inf)).argmax())
-    down, right = (_signed(index, size) for index, size in ((peak // width, height), (peak % width, width)))
-    return min(((0, 0), (down, right)), key=lambda shift: _misfit(reference, frame, shift))
+    starts = [(0, 0), *_peaks(surface.where(allowed, surface.new_tensor(-torch.inf)))]
+    return min(
+        (_descend(reference, frame, start) for start in starts), key=lambda shift: _misfit(reference, frame, shift)
+    )
+
+
+def _peaks(surface: Tensor) -> list[tuple[int, int]]:
+    """The highest places of a correlation, as shifts."""
+    height, width = surface.shape
+    peaks: list[tuple[int, int]] = []
+    for index in surface.flatten().topk(min(HIGHEST, surface.numel())).indices.tolist():
+        shift = _signed(index // width, height), _signed(index % width, width)
+        if all(max(abs(shift[0] - down), abs(shift[1] - right)) >= APART for down, right in peaks):
+            peaks.append(shift)
+    return peaks
+
+
+def _descend(reference: Grey, frame: Grey, start: tuple[int, int]) -> tuple[int, int]:
+    """Neighbour by neighbour to the least misfit: the window pulls the peak of smooth pictures towards zero."""
+    best, least = start, _misfit(reference, frame, start)
+    for _ in range(FARTHEST_DESCENT):
+        around = [(best[0] + i, best[1] + j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
+        misfits = {shift: _misfit(reference, frame, shift) for shift in around}
+        nearest = min(misfits, key=lambda shift: misfits[shift])
+        if not misfits[nearest] < least:
+            break
+        best, least = nearest, misfits[nearest]
+    return best
 
 
 def _window(size: int) -> Tensor:
@@ -66,4 +95,4 @@ def _misfit(reference: Grey, frame: Grey, shift: tuple[int, int]) -> float:
     noise = reference.variance + frame.variance
     spread = noise + reference.values.var()
     error = ((moved[0] - reference.values).square() / spread).clamp(max=CAP)
-    return float(error[inside].mean())
+    return float(error[inside].mean()) if bool(inside.any()) else CAP

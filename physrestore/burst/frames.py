@@ -121,7 +121,8 @@ def check_burst(frames: Sequence[RawFrame], noises: Sequence[SensorNoise]) -> No
 def relative_exposures(frames: Sequence[RawFrame]) -> tuple[float, ...]:
     """Values in DN that each frame gives the same scene, over those of the first: time, aperture and ISO.
 
-    Nominal settings are rounded (1/60 s is 1/64 s): `physrestore.burst.align` measures what is left.
+    Nominal settings are rounded (1/60 s is 1/64 s): frames of different settings may differ by some percent from what
+    is returned here, which in good light lowers their weights. Measured ratios are better where there are any.
 
     Raises:
         RestoreError: one frame states a setting that the other does not, or the exposures differ absurdly.

@@ -20,7 +20,7 @@ from physrestore.working_space import COLOURS
 
 # Pixels over which light and the number of frames are averaged: every array has all its colours in it.
 AROUND = 7
-# A pixel whose colour was measured with this share of the mean precision counts half as measured.
+# A pixel whose colour was measured with this share of the mean diagonal of N counts half as measured.
 HALF_MEASURED = 0.1
 
 
@@ -91,7 +91,9 @@ def gather_tile(
     repaired = torch.where(reference.defective[where], light.gather(0, colour[None])[0], reference.values[where])
     # In frames of the reference; clipped sites count, for they bound.
     known = (data.density.clamp(min=0.0) + bound_weight) * root.reference_variance(light)
-    measured = known / (known + HALF_MEASURED * known.mean((1, 2), keepdim=True))
+    # Not the row sums: a pixel that sites only touch is not measured.
+    held = data.diagonal + bound_weight
+    measured = held / (held + HALF_MEASURED * held.mean((1, 2), keepdim=True))
     return Together(
         data=data,
         bound=torch.where(bound_weight > 0, bound / bound_weight.clamp(min=1e-30), 0.0),

@@ -123,7 +123,9 @@ def _regular(matrix: Tensor) -> Tensor:
 def _is_determined(sums: _Sums) -> Tensor:
     """(m, n) bool: along both axes the scene's gradient stands out of the noise."""
     weakest = torch.linalg.eigvalsh(sums.energy - sums.noise)[..., 0]
-    return weakest > LEAST_SIGNAL * torch.linalg.eigvalsh(sums.energy)[..., 0].clamp(min=1.0)
+    whole = torch.linalg.eigvalsh(sums.energy)[..., 0].clamp(min=1.0)
+    determined: Tensor = weakest > LEAST_SIGNAL * whole
+    return determined
 
 
 def _shrunk(offsets: Tensor, sums: _Sums) -> Tensor:

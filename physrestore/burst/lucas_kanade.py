@@ -29,6 +29,8 @@ CONVERGED = 1e-3
 KNEE = 3.0
 # While a solution is still off by this many cells, the slope explains a difference; it falls with every step.
 FIRST_ERROR, LAST_ERROR = 1.0, 0.05
+# Standard errors that a motion must exceed somewhere to be one.
+STILL_STDS = 3.0
 # A direction in which less than this share of the gradient's energy is the scene's is not determined.
 LEAST_SIGNAL = 0.1
 
@@ -65,7 +67,17 @@ class Fit:
         if not bool(self.covariance.isfinite().all()):
             return torch.full_like(basis[0, 0], torch.inf)
         spread = torch.einsum("ikp,kl,jlp->pij", basis, self.covariance, basis)
-        return torch.linalg.eigvalsh(spread)[:, -1].clamp(min=0).sqrt()
+        longest: Tensor = torch.linalg.eigvalsh(spread)[:, -1]
+        return longest.clamp(min=0).sqrt()
+
+    def is_still(self) -> bool:
+        """The middle and every corner lie where they would without motion, within what noise explains."""
+        height, width = self.shape
+        rows = torch.tensor([0, 0, height - 1, height - 1, (height - 1) / 2])
+        columns = torch.tensor([0, width - 1, 0, width - 1, (width - 1) / 2])
+        row, column = apply(self.matrix, rows, columns)
+        moved = torch.hypot(row - rows, column - columns)
+        return bool((moved <= STILL_STDS * self.std_at(rows, columns)).all())
 
     def worst_std(self) -> float:
         """The largest `std_at` in the picture, which is at a corner."""
@@ -143,7 +155,8 @@ class _System:
         spread = smooth(self.descent * weight, outside="constant").flatten(1)
         score = ((spread * variance.flatten()) @ spread.T).double()
         inverse = torch.linalg.inv(energy - noise)
-        return inverse @ score @ inverse.T
+        sandwich: Tensor = inverse @ score @ inverse.T
+        return sandwich
 
     def _compare(self, matrix: Tensor, *, error: float) -> tuple[Tensor, Tensor, Tensor]:
         """Frame minus reference, its weight, and the variance of white noise in both together."""
@@ -197,4 +210,5 @@ def _increment(step: Tensor, model: Model, shape: torch.Size) -> Tensor:
     small = small + torch.stack(
         [torch.stack([p[2], p[3], p[0]]), torch.stack([p[4], p[5], p[1]]), torch.stack([-p[6], -p[7], p.new_zeros(())])]
     )
-    return torch.linalg.inv(to_unit) @ small @ to_unit
+    in_pixels: Tensor = torch.linalg.inv(to_unit) @ small @ to_unit
+    return in_pixels

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from physrestore.burst.cells import Grey
@@ -46,7 +48,11 @@ def motion_between(reference: Grey, frame: Grey) -> Fit | None:
         found = _richest(*pairs[level], matrix)
         best = best if found is None else found
         matrix = matrix if best is None else best.matrix
-    return None if best is None else _in_finer_pixels(best, factor, reference)
+    if best is None:
+        return None
+    if best.is_still():  # on a tripod: exactly none, so that sites fall on sites
+        best = replace(best, matrix=torch.eye(3, dtype=torch.float64))
+    return _in_finer_pixels(best, factor, reference)
 
 
 def _richest(reference: Grey, frame: Grey, start: torch.Tensor) -> Fit | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +12,10 @@ from physrestore.cli.chosen_options import chosen_options
 from physrestore.cli.console import Exit, JsonOption, emit, errors_as_exit, fail, note, progress, say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from physrestore.batch import Outcome, Settings
+    from physrestore.inputs import Job
 
 # Spelt out here so that `--help` needs neither torch nor the pipeline; a test compares them with the enums.
 MethodName = Literal["fast", "selfsup", "classic", "pnp"]
@@ -31,7 +35,7 @@ def restore(
     ] = "auto",
     method: Annotated[
         MethodName,
-        typer.Option(help="fast: a network. selfsup: the same, adapted to the photo. classic: no network. pnp: a solver; slow."),
+        typer.Option(help="fast: a network. selfsup: adapted to the photo. classic: no network. pnp: a solver; slow."),
     ] = "classic",
     strength: Annotated[float, typer.Option(min=0, max=100, help="0 changes nothing, 100 removes all noise.")] = 100.0,
     output: Annotated[
@@ -44,6 +48,9 @@ def restore(
             help="The denoiser: a name (`physrestore doctor` lists them), .safetensors, .onnx, or your own function.",
         ),
     ] = None,
+    burst: Annotated[
+        bool, typer.Option("--burst", help="All FILES are one hand-held burst: one picture, that of the first. pnp.")
+    ] = False,
     deblur: Annotated[
         str | None,
         typer.Option(
@@ -63,6 +70,10 @@ def restore(
         str | None, typer.Option(metavar="60s|5m", help="Time per photo: give up steps rather than take longer. pnp.")
     ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to compute.")] = "auto",
+    workers: Annotated[
+        str | None,
+        typer.Option(metavar="local:N|dask://HOST:PORT", help="Share the files among processes or machines (dask)."),
+    ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Also write a before/after PNG with 100 % crops.")] = False,
     suffix: Annotated[str, typer.Option(help="Added to the name of each result.")] = "_restored",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist. Never a source.")] = False,
@@ -86,6 +97,9 @@ def restore(
     kind = OutputKind(output or ("linear-dng" if method == "pnp" else "cfa-dng"))
     if scale > 1 and kind is OutputKind.CFA_DNG:
         raise fail("--scale 2 has no mosaic to write: use --output linear-dng, tiff or npz.", Exit.USAGE)
+    if burst:
+        beyond = {"--deblur": deblur, "--scale": scale > 1, "--uncertainty": uncertainty, "--budget": budget}
+        _check_burst(method, [word for word, given in beyond.items() if given])
     with errors_as_exit():
         settings = batch.Settings(
             method=Method(method),
@@ -95,7 +109,7 @@ def restore(
                 prior=prior,
                 deblur=deblur,
                 scale=scale,
-                uncertainty=uncertainty,
+                uncertainty=False if burst and uncertainty is None else uncertainty,
                 budget=budget,
                 device=device,
             ),
@@ -109,19 +123,46 @@ def restore(
     found = collect(inputs, recursive=recursive, skip_suffix=suffix)
     if not found:
         raise fail("no raw files in " + ", ".join(map(str, inputs)) + ". Name raw files, or folders that hold some.")
+    if burst and len(found) < 2:
+        raise fail("--burst needs at least two files of one scene.", Exit.USAGE)
+    if burst:
+        settings, found = replace(settings, burst=tuple(one.path for one in found[1:])), found[:1]
     try:
         jobs = plan(found, out=out, suffix=suffix, extension=kind.extension)
     except ValueError as error:
         raise fail(str(error), Exit.USAGE) from error
     outcomes: list[Outcome] = []
-    with progress(quiet=as_json) as bar:
+    with errors_as_exit(), progress(quiet=as_json) as bar:
         share = 1.0 / len(jobs)
         update = lambda job, part: bar(job.source.name, (len(outcomes) + part) * share)  # noqa: E731
-        for outcome in batch.run(jobs, settings, overwrite=overwrite, dry_run=dry_run, progress=update):
+        if workers is None:
+            results = batch.run(jobs, settings, overwrite=overwrite, dry_run=dry_run, progress=update)
+        else:
+            results = _on_workers(workers, jobs, settings, overwrite=overwrite, dry_run=dry_run)
+        for outcome in results:
             outcomes.append(outcome)
             if not as_json:
                 _tell(outcome, len(outcomes), len(jobs))
     raise typer.Exit(_finish(outcomes, settings, as_json))
+
+
+def _check_burst(method: str, beyond: list[str]) -> None:
+    """Refuse what does not go with ``--burst`` before anything is read."""
+    if method != "pnp":
+        raise fail(f"The method {method!r} does not know --burst. Use --method pnp.", Exit.USAGE)
+    if beyond:
+        raise fail(f"--burst cannot be combined with {', '.join(beyond)}.", Exit.USAGE)
+
+
+def _on_workers(word: str, jobs: list[Job], settings: Settings, *, overwrite: bool, dry_run: bool) -> Iterator[Outcome]:
+    from physrestore.workers import Workers, run_on_workers
+
+    try:
+        where = Workers.parse(word)
+    except ValueError as error:
+        raise fail(str(error), Exit.USAGE) from error
+    absolute = [replace(job, source=job.source.absolute(), target=job.target.absolute()) for job in jobs]
+    return run_on_workers(absolute, settings, where, overwrite=overwrite, dry_run=dry_run)
 
 
 def profile_folder() -> Path:

@@ -35,7 +35,7 @@ class Stacked(LinearOperator):
         super().__init__(**common)
         if not parts:
             raise ValueError("A stack needs at least one operator; none was given.")
-        self.parts = torch.nn.ModuleList(parts)
+        self.parts: Any = torch.nn.ModuleList(parts)
 
     def A(self, x: Tensor, **params: Any) -> Tensor:
         """(B, C, H, W) to (B, n D, h, w), where every part makes (B, D, h, w).
