@@ -7,6 +7,7 @@ than either. An adapted network is taken only if it is better by two standard er
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -124,7 +125,8 @@ class HeldOutGate:
             role: Of the squares: `Role.STOP` or `Role.JUDGE`.
 
         Raises:
-            ValueError: a network that returns values that are not finite.
+            ValueError: the first network returns values that are not finite; for the second, the difference is
+                infinite.
         """
         masks, numbers = self._masks(role), _Numbers([image.values.shape[-2:] for image in self.images])
         first, second, unseen = (torch.zeros(3, numbers.count, dtype=torch.float64) for _ in range(3))
@@ -211,8 +213,10 @@ def _verdict(first: Tensor, second: Tensor, unseen: Tensor, windows: Tensor) -> 
     difference = after - before
     if bool(unseen[2].any()):
         difference = (difference + 2.0 * unseen[0][known] / unseen[2][known] / variance) / 3.0
-    if not bool(torch.isfinite(before + difference).all()):
-        raise ValueError("A network returned values that are not finite.")
+    if not bool(torch.isfinite(before).all()):
+        raise ValueError("The network returns values that are not finite: there is nothing to adapt.")
+    if not bool(torch.isfinite(difference).all()):
+        return Verdict(float(before.mean()), math.inf, math.inf, 0.0, len(difference))
     error = float(difference.std() / len(difference) ** 0.5)
     labels = windows[known]
     kinds: list[int] = sorted(set(labels.tolist()))

@@ -134,6 +134,17 @@ def test_a_harmful_loss_is_caught_by_the_judge() -> None:
     assert result.network is start
 
 
+def test_a_copy_that_diverges_is_given_up() -> None:
+    start = Smoother(0.3)
+
+    result = adapt(
+        start, noisy(stripes()), generator=drawn(1), settings=replace(QUICK, learning_rate=1e30, check_every=1, steps=6)
+    )
+
+    assert not result.accepted
+    assert result.network is start
+
+
 def test_equal_seeds_give_equal_networks() -> None:
     image = noisy(stripes())
 
@@ -250,8 +261,10 @@ def test_scores_are_squared_errors_in_units_of_the_noise() -> None:
     assert first.better
     assert not second.better
     assert not gate.compare(perfect, perfect, Denoising(), Role.JUDGE).better
+    broken = Says(lambda y: y / 0.0)
+    assert not gate.compare(perfect, broken, Denoising(), Role.JUDGE).better
     with pytest.raises(ValueError, match="not finite"):
-        gate.compare(perfect, Says(lambda y: y / 0.0), Denoising(), Role.JUDGE)
+        gate.compare(broken, perfect, Denoising(), Role.JUDGE)
 
 
 def test_the_verdict_needs_two_standard_errors() -> None:
