@@ -74,7 +74,7 @@ class LIDIAConfig:
 class LIDIA(nn.Module):
     """Non-local denoiser of a few ten thousand parameters.
 
-    Memory: 56 bytes a pixel for what is similar to what, 16 bytes a pixel and channel for sums, and about 200 MB that
+    Memory: 56 bytes a pixel for what is similar to what, 16 bytes a pixel and channel for sums, and about 300 MB that
     do not depend on the picture. While training, all features of a batch are kept: about 100 kB a pixel.
 
     Args:

@@ -16,8 +16,9 @@ from physrestore.networks.lidia_patches import PatchMatrices, PatchSum, smooth, 
 BLOCK = 128
 # Patches whose surroundings are taken apart at a time.
 STRIPE = 4096
-# Patches from which the statistics of a picture are measured.
-SAMPLE = 8192
+# Patches from which the statistics of a picture are measured, about, and rows from which they are taken: 64 columns of
+# each patch count, and rows far apart show all of the picture.
+SAMPLE, SAMPLE_ROWS = 2048, 64
 
 # Of the first and the second scale.
 ScalePair = tuple[PatchMatrices, PatchMatrices]
@@ -90,7 +91,7 @@ def patches_of(means: tuple[Tensor, Tensor], scales: ScalePair, top: int, rows: 
 
 
 def denoise_by_own_statistics(net: PatchNet, scales: ScalePair) -> Tensor:
-    """Denoise with normalisation by the picture's own statistics, measured in evenly spaced rows of patches.
+    """Denoise with normalisation by the picture's own statistics, measured in evenly spaced patches.
 
     Args:
         net: The network, which stays as it is.
@@ -100,14 +101,16 @@ def denoise_by_own_statistics(net: PatchNet, scales: ScalePair) -> Tensor:
         (1, C, H, W).
     """
     height, width = scales[0].offsets.shape[1:3]
-    count = min(height, max(1, SAMPLE // width))
+    count = min(height, SAMPLE_ROWS)
     rows = [(2 * k + 1) * height // (2 * count) for k in range(count)]
-    near, far = (torch.cat([next(scale.blocks(row, 1, sys.maxsize)) for row in rows], dim=1) for scale in scales)
+    some = slice(None, None, max(1, count * width // SAMPLE))
+    near, far = (torch.cat([next(s.blocks(row, 1, sys.maxsize))[:, some] for row in rows], dim=1) for s in scales)
     own = net.measuring_copy()
     sample = own.train().features(near, far)
     stripes = Stripes(own.eval(), scales, whole=False)
     means = first_means(stripes)
-    fine, coarse = (torch.cat(parts) for parts in zip(*(patches_of(means, scales, r, 1) for r in rows), strict=True))
+    returned = ([patches[some] for patches in patches_of(means, scales, row, 1)] for row in rows)
+    fine, coarse = (torch.cat(parts) for parts in zip(*returned, strict=True))
     own.train().last_estimates(sample, (fine, coarse))
     own.eval()
     return last_mean(stripes, means)
