@@ -52,7 +52,7 @@ def write_error_map(
         overwrite=overwrite,
         protect=protect,
         # Three digits are more than a std is worth, and half the file.
-        std=(std * span_dn).numpy().astype(np.float16),
+        std=np.stack([(plane * span_dn).half().numpy() for plane in std]),
         units=np.array("DN"),
         span_dn=np.array(span_dn),
         meaning=np.array(MEANING),
@@ -96,9 +96,11 @@ def write_error_picture(
 def _small(std: Tensor) -> NDArray[np.float32]:
     """Root mean square over colours and blocks of pixels, (h, w); NaN where nothing of a block is known."""
     factor = math.ceil(max(std.shape[-2:]) / _LARGEST_SIDE)
-    variance = std.float().square().nan_to_num(0.0).mean(0, keepdim=True)
-    known = torch.isfinite(std).float().mean(0, keepdim=True)
-    total, count = (F.avg_pool2d(plane[None], factor, ceil_mode=True)[0, 0] for plane in (variance, known))
+    total, count = torch.zeros(()), torch.zeros(())
+    for plane in std:  # one by one: copies of a whole map would be the largest thing in memory
+        known = torch.isfinite(plane)
+        total = total + F.avg_pool2d(plane.square().masked_fill_(~known, 0.0)[None], factor, ceil_mode=True)[0]
+        count = count + F.avg_pool2d(known.float()[None], factor, ceil_mode=True)[0]
     small: NDArray[np.float32] = torch.where(count > 0, total / count, torch.nan).sqrt().numpy()
     return small
 

@@ -40,7 +40,13 @@ class Plan:
 
 
 def plan_steps(
-    solve: Callable[[Tensor, int], object], planes: Tensor, *, pixels: int, most: int, budget_seconds: float
+    solve: Callable[[Tensor, int], object],
+    planes: Tensor,
+    *,
+    pixels: int,
+    most: int,
+    budget_seconds: float,
+    beside: Callable[[Tensor], object] | None = None,
 ) -> Plan:
     """How many steps fit.
 
@@ -50,14 +56,21 @@ def plan_steps(
         pixels: That the solve will read, halos counted.
         most: Steps without a budget.
         budget_seconds: Wall time.
+        beside: Work that is done once, whatever the number of steps.
     """
     top, left = (max(0, (size - TRIAL_SIDE) // 2) // 24 * 24 for size in planes.shape[-2:])
     piece = planes[:, top : top + TRIAL_SIDE, left : left + TRIAL_SIDE]
+    share = piece[0].numel() / pixels
     solve(piece, 2)  # the first call also loads and plans
+    per_step = _seconds(lambda: solve(piece, 2)) / 2 / share
+    fixed = 0.0 if beside is None else _seconds(lambda: beside(piece)) / share
+    steps = min(most, max(FEWEST_STEPS, int((budget_seconds - fixed) / per_step)))
+    return Plan(steps, fixed + steps * per_step)
+
+
+def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
-    solve(piece, 2)
+    work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    per_step = (time.perf_counter() - start) / 2 * pixels / piece[0].numel()
-    steps = max(FEWEST_STEPS, min(most, int(budget_seconds / per_step)))
-    return Plan(min(steps, most), steps * per_step)
+    return time.perf_counter() - start

@@ -33,7 +33,7 @@ from noise_models.frame import RawFrame
 from noise_models.sensor import SensorNoise
 from physrestore.errors import RestoreError
 from physrestore.pnp.budget import plan_steps
-from physrestore.pnp.prepare import prepare
+from physrestore.pnp.prepare import Prepared, prepare
 from physrestore.pnp.sharpen import Optics
 from physrestore.pnp.tile import ALIGN, TileSolver
 from physrestore.priors.base import Prior
@@ -127,16 +127,15 @@ def restore_pnp(
         device=torch.device(device),
     )
     notes: list[str] = []
-    numbers = {
-        "hot_pixels": float(ready.defects),
-        "row_noise_removed_dn": ready.row_noise_removed_dn,
-        "clipped_share": float(ready.planes[2].mean()),
-        "balance_from_scene": float(frame.colour.as_shot_neutral is None),
-        **dict(zip(("balance_red", "balance_green", "balance_blue"), ready.space.balance.tolist(), strict=True)),
-    }
+    numbers = _numbers(frame, ready)
     if budget_seconds is not None:
         plan = plan_steps(
-            solver.trial, ready.planes, pixels=_read(frame, tile), most=solver.steps, budget_seconds=budget_seconds
+            solver.trial,
+            ready.planes,
+            pixels=_read(frame, tile),
+            most=solver.steps,
+            budget_seconds=budget_seconds,
+            beside=None if solver.optics.is_plain else solver.trial_of_optics,
         )
         notes += filter(None, [plan.note(wanted=solver.steps, budget_seconds=budget_seconds)])
         solver.steps = plan.steps
@@ -170,6 +169,17 @@ def restore_pnp(
         uncertainty=planes[3:] if uncertainty else None,
         notes=tuple(notes),
     )
+
+
+def _numbers(frame: RawFrame, ready: Prepared) -> dict[str, float]:
+    balance = zip(("balance_red", "balance_green", "balance_blue"), ready.space.balance.tolist(), strict=True)
+    return {
+        "hot_pixels": float(ready.defects),
+        "row_noise_removed_dn": ready.row_noise_removed_dn,
+        "clipped_share": float(ready.planes[2].mean()),
+        "balance_from_scene": float(frame.colour.as_shot_neutral is None),
+        **dict(balance),
+    }
 
 
 class _Progress:

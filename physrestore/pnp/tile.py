@@ -75,6 +75,11 @@ class TileSolver:
         """The joint solve alone in so many steps, to be timed."""
         return restore_jointly(self._measured(planes), prior=self.prior, steps=steps)
 
+    def trial_of_optics(self, planes: Tensor) -> Tensor:
+        """What sharpening adds, to be timed."""
+        data = self._measured(planes)
+        return self._sharpened(self.space.linear(restore_jointly(data, prior=self.prior, steps=2)[0].cpu()), data)
+
     def measured_error_factor(self, pieces: Iterable[Tensor], *, seed: int) -> float:
         """What `error_factor` should be, from sites hidden from the prior on some pieces of the frame."""
         generator = torch.Generator().manual_seed(seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -89,13 +91,14 @@ def test_a_budget_buys_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget_module.time, "perf_counter", lambda: float(next(clock)))
     planes = torch.zeros(4, 48, 48)  # two steps of it take one tick: half a second a step
 
-    def plan(seconds: float) -> tuple[int, float]:
-        made = plan_steps(lambda *_: None, planes, pixels=48 * 48, most=6, budget_seconds=seconds)
+    def plan(seconds: float, beside: Callable[[Tensor], None] | None = None) -> tuple[int, float]:
+        made = plan_steps(lambda *_: None, planes, pixels=48 * 48, most=6, budget_seconds=seconds, beside=beside)
         return made.steps, made.seconds
 
     assert plan(100.0) == (6, 3.0)
     assert plan(2.2) == (4, 2.0)
     assert plan(0.1) == (FEWEST_STEPS, 1.5)
+    assert plan(3.2, lambda _: None) == (4, 3.0)  # a tick for the rest
 
 
 def test_a_budget_that_is_too_small_is_told() -> None:
