@@ -34,7 +34,7 @@ from physrestore.results import OutputKind, preview_path, read_record, write_pre
 class Settings:
     """Everything that decides what a result looks like; its fingerprint tells finished work from stale work."""
 
-    method: Method = Method.CLASSIC
+    method: Method = Method.FAST
     options: Options = field(default_factory=Options)
     output: OutputKind = OutputKind.CFA_DNG
     preview: bool = False

@@ -53,7 +53,7 @@ def restore(
     frame: RawFrame,
     noise: SensorNoise,
     *,
-    method: Method = Method.CLASSIC,
+    method: Method = Method.FAST,
     strength: float | None = None,
     options: Options | None = None,
     progress: Progress | None = None,

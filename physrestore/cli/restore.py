@@ -36,7 +36,7 @@ def restore(
     method: Annotated[
         MethodName,
         typer.Option(help="fast: a network. selfsup: adapted to the photo. classic: no network. pnp: a solver; slow."),
-    ] = "classic",
+    ] = "fast",
     strength: Annotated[float, typer.Option(min=0, max=100, help="0 changes nothing, 100 removes all noise.")] = 100.0,
     output: Annotated[
         OutputName | None, typer.Option(help="What to write. Default: cfa-dng; linear-dng for pnp.")

@@ -20,7 +20,7 @@ from physrestore.networks.mosaic_net import MosaicNet, MosaicNetConfig
 from physrestore.networks.store import ARCHITECTURES, load_network, save_network
 
 # By its full name: the package shows the function `catalogue` under the module's.
-shipped = importlib.import_module("physrestore.weights.catalogue")
+shipped = importlib.import_module("physrestore.weights.shipped")
 
 ABOUT = {"purpose": "test", "licence": "CC0-1.0"}
 # Half the distance between neighbouring float16 numbers, relative.
