@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,26 @@ class Choice:
     scores: tuple[float, ...]
     errors: tuple[float, ...]
     method: str
+
+    @property
+    def between(self) -> float:
+        """Where the parabola through the lowest score and its neighbours is lowest, over the logarithm of strength.
+
+        The best of a few strengths is rarely among them; this one is found without another solve. At an end of the
+        candidates it is that end: nothing says how the score goes on.
+
+        >>> Choice(1.0, (0.5, 1.0, 2.0), (0.04, 0.01, 0.02), (0.0,) * 3, "").between
+        1.189...
+        """
+        pairs = sorted(zip(self.candidates, self.scores, strict=True))
+        middle = min(range(len(pairs)), key=lambda k: pairs[k][1])
+        if middle in (0, len(pairs) - 1):
+            return pairs[middle][0]
+        (a, f), (b, g), (c, h) = ((math.log(strength), score) for strength, score in pairs[middle - 1 : middle + 2])
+        left, right = (g - f) / (b - a), (h - g) / (c - b)
+        # Neither slope points below the middle; both are flat only if all three scores are the same.
+        share = left / (left - right) if left < right else 0.5
+        return math.exp(0.5 * ((a + b) + share * (c - a)))
 
 
 def choose(scores: Sequence[Tensor], candidates: Sequence[float], *, method: str) -> Choice:
