@@ -1,8 +1,8 @@
 """Demosaicking and denoising of all frames at once: the splitting of `physrestore.pnp.joint` on normal equations.
 
-Where the frames are shifted against each other, every colour is measured everywhere, and the prior has its usual weight
-in the data step: undoing the interpolation between pixels would raise the noise (a weight of 0.03 instead of 0.23 costs
-2 dB on Kodak24 crops). Where they are not, it is as small as for a single frame, and it varies between both.
+Where frames are shifted against each other, the prior has its usual weight in the data step: undoing the interpolation
+between pixels would raise the noise (a weight of 0.03 instead of 0.23 costs 2 dB on Kodak24 crops). Where all sites lie
+on pixels there is nothing to undo, and the weight is that of a single frame.
 
 The unknown is v, the root of light in which a prior works; the data stay linear. Each step takes the data term at its
 tangent, ``x(v) = x(u) + x'(u) (v - u)`` (Gauss-Newton), and solves the prox by conjugate gradients.
@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from noise_models.cfa import Cfa
@@ -37,10 +36,6 @@ from physrestore.working_space import COLOURS
 CG_STEPS = 4
 # Where the data are worth less (clipped in every frame), the noise is not taken for larger than ten times one frame's.
 LEAST_FRAMES = 0.01
-# Share of the colours that one mosaic measures.
-ONE_MOSAIC = 1 / 3
-# Pixels over which that share is averaged: every array has all its colours in it.
-AROUND = 7
 # Share of the mean precision of a colour, below which pixels are held back where nothing else holds them.
 WEAK = 0.1
 
@@ -87,7 +82,7 @@ def restore_together(
     """
     noise = root.scale[None] / tile.effective.clamp(min=LEAST_FRAMES).sqrt()
     told = NOISE_SHARE * noise
-    weight = _prior_weight(tile.measured)
+    weight = SINGLE_WEIGHT if tile.data.is_diagonal else FULL_WEIGHT
     pace = Pace.of(tile.cfa)
     used = DemosaicPrior(told[0], chroma=pace.chroma) if prior is None else prior
     system = _Tangent(tile, root)
@@ -111,17 +106,9 @@ def restore_together(
     return (light + put_back * system.unexplained(v, root.balance) if put_back > 0 else light)[0]
 
 
-def _level(told: Tensor, error: float, weight: Tensor) -> Level:
+def _level(told: Tensor, error: float, weight: float) -> Level:
     variance = told.square() + error**2
     return Level(variance.sqrt(), variance / weight)
-
-
-def _prior_weight(measured: Tensor) -> Tensor:
-    """Of the prior in the data step, (H, W): between that of one mosaic and that of three full planes."""
-    reach = (AROUND // 2,) * 4
-    around = F.avg_pool2d(F.pad(measured.mean(0)[None, None], reach, mode="replicate"), AROUND, stride=1)[0, 0]
-    full = ((around - ONE_MOSAIC) / (1.0 - ONE_MOSAIC)).clamp(0.0, 1.0)
-    return SINGLE_WEIGHT * (FULL_WEIGHT / SINGLE_WEIGHT) ** full
 
 
 class _Tangent:

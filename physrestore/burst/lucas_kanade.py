@@ -30,7 +30,7 @@ KNEE = 3.0
 # While a solution is still off by this many cells, the slope explains a difference; it falls with every step.
 FIRST_ERROR, LAST_ERROR = 1.0, 0.05
 # Standard errors that a motion must exceed somewhere to be one.
-STILL_STDS = 3.0
+STILL_STDS = 4.0
 # A direction in which less than this share of the gradient's energy is the scene's is not determined.
 LEAST_SIGNAL = 0.1
 

@@ -100,6 +100,11 @@ class NormalEquations:
         """Of N, (3, H, W)."""
         return self.stencil[0]
 
+    @property
+    def is_diagonal(self) -> bool:
+        """All sites fall on pixels."""
+        return not bool(self.stencil[1:].any())
+
     def _add_right(self, base: Tensor, along: tuple[list[Tensor], list[Tensor]], weight: Tensor, y: Tensor) -> None:
         for i, j, share in _products(*along):
             at = base + TAPS[i] * self.shape[1] + TAPS[j]
