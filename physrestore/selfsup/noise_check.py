@@ -32,6 +32,8 @@ from physrestore.working_space import one_hot
 SIDE = 21 * ALIGN
 # Gains that differ by less are no evidence: profiles of two bodies do, and 25 % cost less than 0.3 dB.
 DISAGREEMENT = 1.25
+# A share of the assumed variance below this, and by so many standard errors below 1, is no error of calibration.
+LEAST_BOUND, SIGMAS = 0.85, 4.0
 ADVICE = "Check the ISO and whether the profile is of this camera, or leave --profile at auto."
 # One site in so many is hidden: they hardly ever touch.
 HIDDEN_SHARE = 1.0 / 24.0
@@ -112,15 +114,13 @@ def check_noise(
             period=frame.cfa.period[0],
         )
     )
-    numbers, notes = {}, []
-    if report.gain_bound is not None:
-        numbers["gain_ratio_at_most"] = report.gain_bound.value
-        if report.gain_bound.too_high:
-            notes.append(
-                "Hidden sites err less than the assumed noise allows: the gain K is at most "
-                f"{report.gain_bound.value:.2f} times the assumed one (standard error "
-                f"{report.gain_bound.standard_error:.2f}). {ADVICE}"
-            )
+    bound = report.bound
+    numbers, notes = {"noise_variance_ratio_at_most": bound.value}, []
+    if bound.value < LEAST_BOUND and bound.value + SIGMAS * bound.standard_error < 1.0:
+        notes.append(
+            f"Hidden sites err less than the assumed noise allows: its variance is at most {bound.value:.2f} times the "
+            f"assumed one (standard error {bound.standard_error:.2f}). {ADVICE}"
+        )
     ratio = _of_photo(frame, noise)
     if ratio is not None:
         low, value, high = ratio
