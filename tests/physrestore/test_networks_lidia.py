@@ -14,6 +14,7 @@ from physrestore.networks.lidia import LIDIA, LIDIAConfig
 from physrestore.networks.lidia_layers import RowWeights, SeparableBlock, SeparableLayer
 from physrestore.networks.lidia_published import published_lidia, renamed
 from physrestore.quality import psnr
+from physrestore.weights import load
 from tests.physrestore.network_laws import normal, parameters, uniform
 from tests.shared_data import shared
 
@@ -207,6 +208,20 @@ def test_authors_names_become_ours() -> None:
 def test_other_weights_are_refused() -> None:
     with pytest.raises(PriorError, match=r"tensors are not those of the authors' LIDIA, .*: alpha2, .* 'state_dict'"):
         published_lidia({"alpha2": torch.zeros(1)}, level=LEVEL)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sigma", [10 / 255, 25 / 255, 50 / 255])
+def test_the_shipped_network_denoises_at_every_level_of_its_range(sigma: float) -> None:
+    network = load("lidia-gray").network
+    line = torch.arange(40.0)
+    # Stripes across a ramp: edges and a slope, of which the network has seen neither.
+    clean = (0.3 + 0.01 * line + 0.15 * torch.sign((0.4 * line[:, None] + 0.2 * line).sin()))[None, None]
+    noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
+    gain = psnr(network(noisy, torch.tensor(sigma)), clean) - psnr(noisy, clean)
+    assert gain > 3.0
+    # Told half the noise it leaves more of it.
+    assert psnr(network(noisy, torch.tensor(sigma / 2)), clean) - psnr(noisy, clean) < gain - 0.5
 
 
 PUBLISHED = {
