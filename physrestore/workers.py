@@ -7,6 +7,7 @@ fails with a message and is not tried again. Workers must see the same files und
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -88,14 +89,13 @@ def run_on_workers(
 
 
 def _outcomes(futures: dict[Any, Job]) -> Iterator[Outcome]:
-    from distributed import KilledWorker, as_completed
-
-    for future in as_completed(list(futures)):
+    distributed = _distributed()
+    for future in distributed.as_completed(list(futures)):
         job = futures[future]
         error = future.exception()
         if error is None:
             yield future.result()
-        elif isinstance(error, KilledWorker):
+        elif isinstance(error, distributed.KilledWorker):
             yield _failed(
                 job, f"{ALLOWED_DEATHS + 1} workers died over this file: too little memory, or a library breaks on it."
             )
@@ -129,23 +129,31 @@ def _failed(job: Job, message: str) -> Outcome:
 
 
 def _client(workers: Workers, timeout: float) -> Any:
-    try:
-        import dask
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise MissingPackage(
-            "Several workers need dask.distributed. Install it: pip install 'physrestore[cluster]'"
-        ) from error
-    dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_DEATHS, "distributed.worker.daemon": False})
+    distributed = _distributed()
+    importlib.import_module("dask").config.set(
+        {"distributed.scheduler.allowed-failures": ALLOWED_DEATHS, "distributed.worker.daemon": False}
+    )
     if workers.address:
         try:
-            return Client(workers.address, timeout=timeout)
+            return distributed.Client(workers.address, timeout=timeout)
         except OSError as error:
             raise RestoreError(
                 f"No dask scheduler answers at {workers.address}: {error}. Start `dask scheduler`."
             ) from error
-    cluster = LocalCluster(n_workers=workers.count, threads_per_worker=1, dashboard_address=None, memory_limit=0)
-    return _Owned(cluster, Client(cluster))
+    cluster = distributed.LocalCluster(
+        n_workers=workers.count, threads_per_worker=1, dashboard_address=None, memory_limit=0
+    )
+    return _Owned(cluster, distributed.Client(cluster))
+
+
+def _distributed() -> Any:
+    """Dask.distributed, which has no types of its own."""
+    try:
+        return importlib.import_module("distributed")
+    except ImportError as error:
+        raise MissingPackage(
+            "Several workers need dask.distributed. Install it: pip install 'physrestore[cluster]'"
+        ) from error
 
 
 class _Owned:
