@@ -71,7 +71,7 @@ def restore_blind_spot(
     model: BlindSpotModel,
     *,
     hole: int | None = None,
-    few_electrons: bool = True,
+    few_electrons: bool | None = None,
     correct_spread: bool = True,
     trained_as: int | None = None,
     tile: int = TILE,
@@ -87,7 +87,8 @@ def restore_blind_spot(
         model: From `train_folder`.
         hole: Side of the hole; None: the model's own.
         few_electrons: Whether dark sites, and with heavy tails all that read noise dominates, get the exact law by
-            quadrature (layout "mosaic"); False: the Gaussian closed form everywhere.
+            quadrature (layout "mosaic"). None: where the profile has a heavy tail; for Gaussian read noise the closed
+            form was as good when measured (within 0.01 dB on frames of 60 electrons at white).
         correct_spread: Whether the predicted variances are corrected by this frame's unseen pixels (layout "mosaic");
             needs a noise law that is right, see the z-report, which is made before.
         trained_as: Place of this frame in the folder that the model was trained on: the z-report then looks only at
@@ -117,7 +118,7 @@ def restore_blind_spot(
     result, exact = predicted.posterior, 0.0
     if result is None:
         result = _posterior(predicted, evidence, observed, rows, common)
-        if few_electrons:
+        if few_electrons or (few_electrons is None and noise.tail.kind != "gaussian"):
             result, exact = refine(
                 result,
                 frame,
