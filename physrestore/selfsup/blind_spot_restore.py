@@ -193,7 +193,7 @@ def _rows(observed: Observed, predicted: Predicted, evidence: Evidence) -> tuple
         observed.row,
         observed.measured,
         robust_sigmas=ROBUST_SIGMAS,
-    )
+    ).centred()
     return rows, rows.common_error()
 
 

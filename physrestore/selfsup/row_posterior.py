@@ -72,6 +72,14 @@ class RowEvidence:
         """Evidence of two parts of the same rows."""
         return RowEvidence(self.information + other.information, self.moment + other.moment)
 
+    def centred(self) -> RowEvidence:
+        """The same with the median row's error taken off: what all rows share is the prediction's, not row noise."""
+        told = self.information > LEAST_INFORMATION
+        if not bool(told.any()):
+            return self
+        middle = (self.moment[told] / self.information[told]).median()
+        return RowEvidence(self.information, self.moment - self.information * middle)
+
     def common_error(self) -> float:
         """k: by how much the row means spread more than row noise and pixel noise explain, at least 0.
 

@@ -171,8 +171,10 @@ def test_rows_are_taken_out() -> None:
     cfa = Cfa.parse("RGGB")
     camera = VirtualCamera(noise_for(cfa, row=120.0), cfa=cfa, shape=(96, 160))
     frame = camera.flat(0.2, generator=torch.Generator().manual_seed(3))
-    told = restore_blind_spot(frame, noise_for(cfa, row=120.0), model_of(own_row=False), correct_spread=False)
-    untold = restore_blind_spot(frame, noise_for(cfa), model_of(own_row=False), correct_spread=False)
+    told, untold = (
+        restore_blind_spot(frame, noise, model_of(own_row=False), correct_spread=False)
+        for noise in (noise_for(cfa, row=120.0), noise_for(cfa))
+    )
 
     def striping(x: Tensor) -> float:
         return float((x[1:] - x[:-1]).mean(1).square().mean().sqrt())

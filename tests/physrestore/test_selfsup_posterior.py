@@ -195,6 +195,14 @@ def test_one_missed_edge_does_not_move_a_row() -> None:
     assert robust < 0.15
 
 
+def test_what_all_rows_share_is_no_row_noise() -> None:
+    sums, _ = rows_with_common_error(0.5)
+    shifted = RowEvidence(sums.information, sums.moment + 3.0 * sums.information)
+    torch.testing.assert_close(shifted.centred().offsets(), sums.centred().offsets())
+    assert shifted.common_error() > 5.0  # uncentred, the shift would pass for row noise
+    assert shifted.centred().common_error() < 1.0
+
+
 def test_parts_of_rows_add_up() -> None:
     error, total = drawn(1, 1, 4, 20, seed=1), drawn(1, 1, 4, 20, seed=2)
     row, measured = torch.full_like(error, 0.3), torch.ones_like(error, dtype=torch.bool)
