@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from noise_models.cfa import Cfa
@@ -17,6 +18,10 @@ from physrestore.working_space import WorkingSpace, one_hot
 # Std of what a shipped network gets wrong at measured sites when there is no noise, in the working space (white is
 # about 1): below it, the measured value is the better one. Measured on Kodak24 at 1e6 electrons.
 NETWORK_ERROR = 0.002
+
+# Sites mirrored beyond the border, colours too: the network's own border, which sees nothing beyond, is cut off. A
+# multiple of every shipped network's grid.
+MIRRORED = 8
 
 # Weights of `physrestore.pnp.expected_error.FEATURES` for the shipped networks, fitted and judged as those of the
 # method pnp (`python -m tests.benchmarks uncertainty --method fast`).
@@ -66,7 +71,9 @@ class FastTile:
         scale, black = self.space.scale, self.space.black
         noise = (scale * colours).sum(1, keepdim=True)
         above = values - (black * colours[0]).sum(0)
-        v = self.run(*(p.to(self.device) for p in (above[None, None], noise, colours)))[0].cpu() + black
+        seen = (F.pad(p, (MIRRORED,) * 4, mode="reflect") for p in (above[None, None], noise, colours))
+        inside = (..., slice(MIRRORED, -MIRRORED), slice(MIRRORED, -MIRRORED))
+        v = self.run(*(p.to(self.device) for p in seen))[0][inside].cpu() + black
         trust = scale.square() / (scale.square() + NETWORK_ERROR**2)  # Wiener: the network's error against the noise
         mixed = torch.where((colours[0] > 0) & known, values + trust * (v - values), v)
         # Of a clipped site only a lower bound is known.
