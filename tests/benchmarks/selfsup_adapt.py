@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--network", default="mosaic-small")
     parser.add_argument("--level", type=float, default=400.0)
     parser.add_argument("--side", type=int, default=288)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=AdaptSettings().steps)
     parser.add_argument("--rate", type=float, default=AdaptSettings().learning_rate)
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--scenes", nargs="*", default=["text", "stars", "weave", "brick"])
