@@ -13,8 +13,8 @@ from physrestore.cli.durations import seconds_of
 if TYPE_CHECKING:
     from physrestore.selfsup.adapt_files import FolderAdaptation
 
-# More than any budget on a CPU allows.
-MOST_STEPS = 5000
+# What one photo bears (`AdaptSettings`), and a folder at most: longer, networks drift where no score sees it.
+STEPS_PER_FILE, MOST_STEPS = 60, 1000
 
 
 def adapt(
@@ -48,7 +48,8 @@ def adapt(
     if not found:
         raise fail("no raw files in " + ", ".join(map(str, inputs)) + ". Name raw files, or folders that hold some.")
     try:
-        settings = AdaptSettings(steps=MOST_STEPS, budget_s=seconds_of(budget))
+        steps = min(STEPS_PER_FILE * len(found), MOST_STEPS)
+        settings = AdaptSettings(steps=steps, budget_s=seconds_of(budget))
     except ValueError as error:
         raise fail(str(error), Exit.USAGE) from error
     with errors_as_exit(), progress(quiet=as_json) as bar:

@@ -14,13 +14,14 @@ from noise_models.errors import NoiseModelError
 from noise_models.frame import RawFrame
 from noise_models.profile import CameraProfile
 from noise_models.rawfile import Decoder, read_raw
+from noise_models.sensor import SensorNoise
 from physrestore.errors import OutputExists, PhysrestoreError, RestoreError, TrainingError
 from physrestore.networks.store import save_network
 from physrestore.noise_choice import choose_noise
 from physrestore.output.publish import publish_bytes
 from physrestore.selfsup.adapt import Adapted, AdaptSettings, adapt
 from physrestore.selfsup.crops import NoisyImage
-from physrestore.selfsup.frames import noisy_frame
+from physrestore.selfsup.frames import mosaic_task, noisy_frame
 from physrestore.selfsup.tasks import Demosaicking
 from physrestore.training.card import Card
 
@@ -76,21 +77,24 @@ def adapt_to_files(
     images: list[NoisyImage] = []
     used, refused = [], {}
     first: RawFrame | None = None
+    task: Demosaicking | None = None
     with Decoder() as decoder:
         for path in files:
             if on_file is not None:
                 on_file(path)
             try:
                 frame = read_raw(path, decoder=decoder)
-                first = first or frame
-                images += _squares(frame, first, profile, profile_folder, generator)
+                noise = choose_noise(frame, given=profile, folder=profile_folder).noise
+                images += _squares(frame, noise, first or frame, generator)
+                if task is None:
+                    first, task = frame, mosaic_task(frame, noise)
                 used.append(path)
             except (NoiseModelError, PhysrestoreError, OSError) as error:
                 refused[path] = str(error)
-    if first is None or not images:
+    if task is None:
         reasons = "; ".join(f"{path.name}: {reason}" for path, reason in list(refused.items())[:3])
         raise TrainingError(f"None of {len(files)} files can be learned from ({reasons}). Name other raw files.")
-    adapted = adapt(network, images, generator=generator, settings=settings, task=Demosaicking(first.cfa))
+    adapted = adapt(network, images, generator=generator, settings=settings, task=task)
     return FolderAdaptation(adapted, tuple(used), refused)
 
 
@@ -138,19 +142,13 @@ def write_adapted(
     save_network(path, result.adapted.best, about=about)
 
 
-def _squares(
-    frame: RawFrame,
-    first: RawFrame,
-    profile: CameraProfile | None,
-    folder: Path | None,
-    generator: torch.Generator,
-) -> list[NoisyImage]:
+def _squares(frame: RawFrame, noise: SensorNoise, first: RawFrame, generator: torch.Generator) -> list[NoisyImage]:
     """Some squares of a frame, in phase with the first frame's array."""
     if frame.cfa.is_mono or frame.cfa != first.cfa:
         raise RestoreError(
             f"The array is {frame.cfa.name}; the first file's is {first.cfa.name}, and colours are needed."
         )
-    image = noisy_frame(frame, choose_noise(frame, given=profile, folder=folder).noise)
+    image = noisy_frame(frame, noise)
     height, width = frame.shape
     side = min(SIDE, *(size // ALIGN * ALIGN for size in (height, width)))
     if side < ALIGN:

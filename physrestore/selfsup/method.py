@@ -18,16 +18,13 @@ from noise_models.sensor import SensorNoise
 from physrestore.fast import FastResult, restore_fast
 from physrestore.pnp.restore import check_frame
 from physrestore.selfsup.adapt import Adapted, AdaptSettings, adapt
-from physrestore.selfsup.frames import noisy_frame
+from physrestore.selfsup.frames import mosaic_task, noisy_frame
 from physrestore.selfsup.noise_check import NoiseCheck, check_noise
-from physrestore.selfsup.tasks import Demosaicking
 
 # Time to adapt to one photo where the user gives none [s].
 DEFAULT_BUDGET = 60.0
 # Of the budget this share is left for the restoration itself and the check of the noise.
 ADAPT_SHARE = 0.8
-# More steps than any budget on a CPU allows: time ends the adaptation, or patience does.
-MOST_STEPS = 2000
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def restore_selfsup(
         uncertainty: Also give an expected error per value.
         device: Where to compute.
         seed: Of everything that is drawn.
-        settings: Of the adaptation, its budget aside; None: the defaults with as many steps as the time allows.
+        settings: Of the adaptation, its budget aside; None: the defaults.
         progress: Called with the share done, 0..1.
 
     Raises:
@@ -86,10 +83,10 @@ def restore_selfsup(
     begin = time.perf_counter()
     check_frame(frame, noise, strength)
     budget = DEFAULT_BUDGET if budget_seconds is None else budget_seconds
-    chosen = replace(settings or AdaptSettings(steps=MOST_STEPS), budget_s=ADAPT_SHARE * budget)
+    chosen = replace(settings or AdaptSettings(), budget_s=ADAPT_SHARE * budget)
     image = noisy_frame(frame, noise)
     generator = torch.Generator().manual_seed(seed)
-    task = Demosaicking(frame.cfa)
+    task = mosaic_task(frame, noise)
     report = progress or (lambda _: None)
 
     def clock() -> float:
