@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from physrestore.networks.unet import UNet
 
-
 # Bilinear interpolation where one site in four (two) is measured; a measured site itself is kept outside the kernel.
 _QUINCUNX_OF_FOUR = ((0.25, 0.5, 0.25), (0.5, 0.0, 0.5), (0.25, 0.5, 0.25))
 _QUINCUNX_OF_TWO = ((0.0, 0.25, 0.0), (0.25, 0.0, 0.25), (0.0, 0.25, 0.0))
