@@ -30,8 +30,8 @@ UPRIGHT = 2.0
 FLAT_FROM, FLAT_SHARE = 5, 0.15
 # Squared widths of single edges scatter by about 1 px^2: the median of so many is known to 0.1 px^2.
 FEWEST_EDGES = 150
-# Less than this, every sharp picture has from its pixels and optics.
-SHARP_PX = 0.45
+# An ideal step that was demosaicked shows 0.50: less than this is no blur of the picture.
+SHARP_PX = 0.55
 # Beyond this, a Gaussian is no model of what happened, and the frequencies are gone.
 WIDEST_PX = 3.0
 # Places looked at, per axis, and their side [sites]; a multiple of every array's period.
