@@ -65,8 +65,8 @@ def features(v: Tensor, data: Measured) -> Tensor:
         (5, 3, H, W): variances in the units of ``v`` squared, in the order of `FEATURES`.
     """
     noise = data.noise.square().expand_as(v)
-    detail = _energy(v).mean(0, keepdim=True).expand_as(v)
-    colour = _energy(v - v.mean(0, keepdim=True)).mean(0, keepdim=True).expand_as(v)
+    detail = detail_energy(v).mean(0, keepdim=True).expand_as(v)
+    colour = detail_energy(v - v.mean(0, keepdim=True)).mean(0, keepdim=True).expand_as(v)
     sites = _sites(v, data)
     residual = ((data.values[0] - v) / data.noise).square()
     counts = sites.any(0, keepdim=True).to(v)
@@ -106,7 +106,8 @@ def _sites(v: Tensor, data: Measured, *, known_only: bool = True) -> Tensor:
     return of_colour & data.known if known_only else of_colour
 
 
-def _energy(v: Tensor) -> Tensor:
+def detail_energy(v: Tensor) -> Tensor:
+    """Mean square of fine detail around every value, (C, h, w), of pictures (C, h, w)."""
     return _mean((v - _mean(v, DETAIL_WINDOW)).square(), ENERGY_WINDOW)
 
 
