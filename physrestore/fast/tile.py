@@ -16,8 +16,8 @@ from physrestore.pnp.joint import Measured
 from physrestore.working_space import WorkingSpace, one_hot
 
 # Std of what the shipped networks get wrong where there is detail far above the noise, in the working space (white is
-# about 1): for Bayer, and for arrays of wider period. Chosen among 0.0045 to 0.011 (0.0095 to 0.025) by the error on nine
-# training pictures at 1500 to 1e6 electrons; on smooth areas networks err far less.
+# about 1), for Bayer and for arrays of wider period. Chosen among 0.0045 to 0.011 (0.0095 to 0.025) by the error on
+# nine training pictures at 1500 to 1e6 electrons; on smooth areas networks err far less.
 BAYER_DETAIL_ERROR, WIDE_DETAIL_ERROR = 0.007, 0.013
 
 # Sites mirrored beyond the border, colours too: the network's own border, which sees nothing beyond, is cut off. A
