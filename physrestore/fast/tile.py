@@ -16,9 +16,9 @@ from physrestore.pnp.joint import Measured
 from physrestore.working_space import WorkingSpace, one_hot
 
 # Std of what the shipped networks get wrong where there is detail far above the noise, in the working space (white is
-# about 1), for Bayer and for arrays of wider period. Chosen among 0.0045 to 0.011 (0.0095 to 0.025) by the error on
-# nine training pictures at 1500 to 1e6 electrons; on smooth areas networks err far less.
-BAYER_DETAIL_ERROR, WIDE_DETAIL_ERROR = 0.007, 0.013
+# about 1), for Bayer and for arrays of wider period; half of it where detail has this many times the noise's variance.
+# Chosen by the error on nine training pictures at 4000 to 30000 electrons; on smooth areas networks err far less.
+BAYER_DETAIL_ERROR, WIDE_DETAIL_ERROR, CLEAR_DETAIL = 0.010, 0.020, 4.0
 
 # Sites mirrored beyond the border, colours too: the network's own border, which sees nothing beyond, is cut off. A
 # multiple of every shipped network's grid.
@@ -84,7 +84,8 @@ class FastTile:
         """Share of the network's correction that measured sites take: Wiener's, of its error against the noise."""
         noise, detail = self.space.scale.square(), detail_energy(v).mean(0)
         largest = BAYER_DETAIL_ERROR if self.cfa.is_bayer else WIDE_DETAIL_ERROR
-        return noise / (noise + largest**2 * detail / (detail + noise))
+        error = largest * detail / (detail + CLEAR_DETAIL * noise)
+        return noise / (noise + error.square())
 
 
 def error_law(cfa: Cfa) -> ErrorLaw:

@@ -364,7 +364,7 @@ def test_demo_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_interrupt_exits_with_130_and_leaves_whole_files(photos: Path, profile_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ["restore", str(photos), "-o", str(out), "--profile", str(profile_file)]
+    arguments = ["restore", str(photos), "-o", str(out), "--profile", str(profile_file), "--method", "classic"]
     code = f"import sys; sys.argv = ['physrestore', *{arguments!r}]; from physrestore.cli import main; main()"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
