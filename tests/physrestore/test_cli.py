@@ -368,7 +368,9 @@ def test_interrupt_exits_with_130_and_leaves_whole_files(photos: Path, profile_f
         shutil.copy(photos / "p0.dng", photos / f"more{index}.dng")
     out = tmp_path / "out"
     arguments = ["restore", str(photos), "-o", str(out), "--profile", str(profile_file)]
-    code = f"import sys; sys.argv = ['physrestore', *{arguments!r}]; from physrestore.cli import main; main()"
+    # A shell starts background jobs deaf to Ctrl-C, and so their children: hear it again.
+    hear = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{hear}; sys.argv = ['physrestore', *{arguments!r}]; from physrestore.cli import main; main()"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(out.glob("*.dng")) and time.monotonic() < deadline:
