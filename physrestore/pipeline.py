@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from physrestore.classic import denoise_classic
 from physrestore.confidence import Confidence
 from physrestore.contract import WORDS, Made, Options, Progress, refuse_beyond
 from physrestore.errors import RestoreError
+
+if TYPE_CHECKING:
+    from physrestore.fast import FastResult
 
 
 class Method(StrEnum):
@@ -129,6 +133,10 @@ def _fast(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progr
         device=options.torch_device,
         progress=progress,
     )
+    return _of_one_pass(result, frame)
+
+
+def _of_one_pass(result: FastResult, frame: RawFrame) -> Made:
     return Made(
         mosaic=sampled(result.rgb, frame),
         rgb=result.rgb,
@@ -154,14 +162,7 @@ def _selfsup(frame: RawFrame, noise: SensorNoise, options: Options, progress: Pr
         seed=options.seed,
         progress=progress,
     )
-    return Made(
-        mosaic=sampled(result.restored.rgb, frame),
-        rgb=result.restored.rgb,
-        uncertainty=result.restored.uncertainty,
-        noise_profile=result.restored.noise_profile,
-        numbers=result.numbers,
-        notes=result.notes,
-    )
+    return replace(_of_one_pass(result.restored, frame), numbers=result.numbers, notes=result.notes)
 
 
 def _classic(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:

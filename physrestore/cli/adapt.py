@@ -39,7 +39,7 @@ def adapt(
     Use the result with `physrestore restore --prior FILE.safetensors`.
     """
     from physrestore.cli.prior_names import named_prior
-    from physrestore.cli.restore import profile_folder
+    from physrestore.cli.restore import given_profile, profile_folder
     from physrestore.inputs import collect
     from physrestore.selfsup.adapt import AdaptSettings
     from physrestore.selfsup.adapt_files import adapt_to_files, write_adapted
@@ -62,7 +62,7 @@ def adapt(
         result = adapt_to_files(
             files,
             network=named.network,
-            profile=_given_profile(profile),
+            profile=given_profile(profile),
             profile_folder=profile_folder(),
             settings=settings,
             seed=seed,
@@ -71,12 +71,6 @@ def adapt(
         if result.adapted.accepted or keep:
             write_adapted(out, result, start=named.name, licence=licence, seed=seed, overwrite=overwrite)
     raise typer.Exit(_finish(result, out, keep=keep, as_json=as_json))
-
-
-def _given_profile(word: str):  # type: ignore[no-untyped-def]
-    from noise_models.store import read_profile
-
-    return None if word == "auto" else read_profile(Path(word))
 
 
 def _finish(result: FolderAdaptation, out: Path, *, keep: bool, as_json: bool) -> Exit:

@@ -14,6 +14,7 @@ from physrestore.cli.console import Exit, JsonOption, emit, errors_as_exit, fail
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from noise_models.profile import CameraProfile
     from physrestore.batch import Outcome, Settings
     from physrestore.inputs import Job
 
@@ -115,7 +116,7 @@ def restore(
             ),
             output=kind,
             preview=preview,
-            profile=_given_profile(profile),
+            profile=given_profile(profile),
             profile_folder=profile_folder(),
             max_megapixels=max_megapixels,
             allow_damaged=allow_damaged,
@@ -141,6 +142,7 @@ def restore(
             results = _on_workers(workers, jobs, settings, overwrite=overwrite, dry_run=dry_run)
         for outcome in results:
             outcomes.append(outcome)
+            bar(outcome.source.name, len(outcomes) * share)
             if not as_json:
                 _tell(outcome, len(outcomes), len(jobs))
     raise typer.Exit(_finish(outcomes, settings, as_json))
@@ -172,7 +174,8 @@ def profile_folder() -> Path:
     return platformdirs.user_data_path("physrestore") / "profiles"
 
 
-def _given_profile(word: str):  # type: ignore[no-untyped-def]
+def given_profile(word: str) -> CameraProfile | None:
+    """The profile of ``--profile auto|FILE``; None for auto."""
     from noise_models.store import read_profile
 
     return None if word == "auto" else read_profile(Path(word))

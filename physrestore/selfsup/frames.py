@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from noise_models.cfa import Cfa
 from noise_models.frame import RawFrame
 from noise_models.sensor import SensorNoise
-from physrestore.pnp.prepare import prepare
+from physrestore.pnp.prepare import Prepared, prepare
 from physrestore.selfsup.crops import NoisyImage
 from physrestore.selfsup.losses.pixel_noise import PixelNoise
 from physrestore.selfsup.tasks import Demosaicking
@@ -24,14 +25,21 @@ def noisy_frame(frame: RawFrame, noise: SensorNoise) -> NoisyImage:
         ProfileError: the noise describes other planes, or its gain is unknown.
         RestoreError: values that are not finite.
     """
-    ready = prepare(frame, noise, share=1.0)
+    return noisy_picture(prepare(frame, noise, share=1.0), frame.cfa)
+
+
+def noisy_picture(ready: Prepared, cfa: Cfa) -> NoisyImage:
+    """As `noisy_frame`, of a frame that is prepared already.
+
+    Args:
+        ready: The frame.
+        cfa: Its array.
+    """
     values, known, clipped, _ = ready.planes
-    colours = one_hot(frame.cfa, *frame.shape)[0]
+    colours = one_hot(cfa, *values.shape)[0]
     black, std = ((level * colours).sum(0) for level in (ready.space.black, ready.space.scale))
     weights = known * (1.0 - clipped)
-    return NoisyImage(
-        (values - black)[None, None], PixelNoise.of(sigma=std[None, None]), frame.cfa, weights[None, None]
-    )
+    return NoisyImage((values - black)[None, None], PixelNoise.of(sigma=std[None, None]), cfa, weights[None, None])
 
 
 def mosaic_task(frame: RawFrame, noise: SensorNoise) -> Demosaicking:

@@ -6,6 +6,7 @@ result is that of the fast method. What such squares also show is whether the no
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,10 +17,13 @@ from torch import nn
 from noise_models.frame import RawFrame
 from noise_models.sensor import SensorNoise
 from physrestore.fast import FastResult, restore_fast
+from physrestore.pnp.prepare import prepare
 from physrestore.pnp.restore import check_frame
 from physrestore.selfsup.adapt import Adapted, AdaptSettings, adapt
-from physrestore.selfsup.frames import mosaic_task, noisy_frame
+from physrestore.selfsup.crops import NoisyImage
+from physrestore.selfsup.frames import noisy_picture
 from physrestore.selfsup.noise_check import NoiseCheck, check_noise
+from physrestore.selfsup.tasks import Demosaicking
 
 # Time to adapt to one photo where the user gives none [s].
 DEFAULT_BUDGET = 60.0
@@ -84,9 +88,10 @@ def restore_selfsup(
     check_frame(frame, noise, strength)
     budget = DEFAULT_BUDGET if budget_seconds is None else budget_seconds
     chosen = replace(settings or AdaptSettings(), budget_s=ADAPT_SHARE * budget)
-    image = noisy_frame(frame, noise)
+    ready = prepare(frame, noise, share=1.0)
+    image = _on(noisy_picture(ready, frame.cfa), device)
     generator = torch.Generator().manual_seed(seed)
-    task = mosaic_task(frame, noise)
+    task = Demosaicking(frame.cfa, ready.space.black)
     report = progress or (lambda _: None)
 
     def clock() -> float:
@@ -94,8 +99,9 @@ def restore_selfsup(
         report(min(0.99 * ADAPT_SHARE, (time.perf_counter() - begin) / budget))
         return now
 
-    adapted = adapt(network.to(device), image, generator=generator, settings=chosen, task=task, clock=clock)
-    check = check_noise(frame, noise, adapted.network, device=device, generator=generator)
+    start = copy.deepcopy(network).to(device)  # the given one is shared and stays where it is
+    adapted = adapt(start, image, generator=generator, settings=chosen, task=task, clock=clock)
+    check = check_noise(frame, noise, ready, adapted.network, device=device, generator=generator)
     restored = restore_fast(
         frame,
         noise,
@@ -115,6 +121,12 @@ def restore_selfsup(
     }
     notes = (*restored.notes, _told(adapted), *check.notes)
     return SelfsupResult(restored, adapted, check, numbers, notes, time.perf_counter() - begin)
+
+
+def _on(image: NoisyImage, device: torch.device | str) -> NoisyImage:
+    """The picture on a device; its noise follows the values."""
+    weights = None if image.weights is None else image.weights.to(device)
+    return replace(image, values=image.values.to(device), weights=weights)
 
 
 def _told(adapted: Adapted) -> str:

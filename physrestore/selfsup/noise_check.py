@@ -24,7 +24,7 @@ from physrestore.fast.tile import FastTile, error_law
 from physrestore.networks.mosaic_net import MosaicNet
 from physrestore.pnp.expected_error import error_std, in_light
 from physrestore.pnp.joint import Measured
-from physrestore.pnp.prepare import prepare
+from physrestore.pnp.prepare import Prepared
 from physrestore.selfsup.z_scores import ZInput, ZReport, z_report
 from physrestore.working_space import one_hot
 
@@ -59,6 +59,7 @@ class NoiseCheck:
 def check_noise(
     frame: RawFrame,
     noise: SensorNoise,
+    ready: Prepared,
     network: nn.Module,
     *,
     generator: torch.Generator,
@@ -69,19 +70,18 @@ def check_noise(
     Args:
         frame: Bayer, quad-Bayer or X-Trans.
         noise: The assumed noise.
+        ready: The frame, prepared with that noise.
         network: A `MosaicNet`.
         generator: Hides.
         device: Where to compute.
 
     Raises:
         RestoreError: another network.
-        ProfileError: the noise describes other planes, or its gain is unknown.
         ValueError: nothing to be judged: all is clipped.
     """
     if not isinstance(network, MosaicNet):
         raise RestoreError(f"Checking the noise needs a MosaicNet, not {type(network).__name__}.")
-    ready, engine = prepare(frame, noise, share=1.0), choose_engine(device)
-    space = ready.space
+    engine, space = choose_engine(device), ready.space
     top, left = (max(0, (size - SIDE) // 2) // ALIGN * ALIGN for size in frame.shape)
     planes = ready.planes[:, top : top + SIDE, left : left + SIDE]
     colours = one_hot(frame.cfa, *planes.shape[-2:])[0]

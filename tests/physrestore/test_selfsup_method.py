@@ -17,6 +17,7 @@ from physrestore.contract import Options
 from physrestore.errors import RestoreError
 from physrestore.fast import default_network, restore_fast
 from physrestore.pipeline import Method, restore
+from physrestore.pnp.prepare import prepare
 from physrestore.selfsup.adapt import AdaptSettings
 from physrestore.selfsup.method import restore_selfsup
 from physrestore.selfsup.noise_check import check_noise
@@ -95,8 +96,8 @@ def test_tells_a_wrong_gain_and_is_silent_about_the_right_one() -> None:
     frame, noise, _ = shot(BAYER, 480)
 
     def notes(assumed: SensorNoise) -> str:
-        generator = torch.Generator().manual_seed(0)
-        return " ".join(check_noise(frame, assumed, default_network(), generator=generator).notes)
+        generator, ready = torch.Generator().manual_seed(0), prepare(frame, assumed, share=1.0)
+        return " ".join(check_noise(frame, assumed, ready, default_network(), generator=generator).notes)
 
     assert notes(noise) == ""
     assert "times the assumed one" in notes(with_gain(noise, 2.0))
@@ -106,4 +107,4 @@ def test_tells_a_wrong_gain_and_is_silent_about_the_right_one() -> None:
 def test_refuses_networks_that_take_pictures() -> None:
     frame, noise, _ = shot(BAYER, 288)
     with pytest.raises(RestoreError, match="MosaicNet"):
-        check_noise(frame, noise, nn.Identity(), generator=torch.Generator())
+        check_noise(frame, noise, prepare(frame, noise, share=1.0), nn.Identity(), generator=torch.Generator())
