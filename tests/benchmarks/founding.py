@@ -1,16 +1,20 @@
 """Founding networks on white Gaussian noise: parameters, operations, processor time, PSNR on BSD68 and Set12.
 
-``python -m tests.benchmarks founding`` takes few pictures; all of them: ``python -m tests.benchmarks.founding --images
-68`` (hours on one core). Noise is not clipped and has the picture's number as its seed. Published weights are read from
-the shared data, ours from the package; networks without either show what they cost, and a dash for their quality.
+Without options it takes few pictures; all of them need ``--images 68`` and hours on one core. With ``--resume FILE``
+every picture's PSNR goes to that file as it comes, and a later run goes on from there. Noise is not clipped and has the
+picture's number as its seed. Published weights are read from the shared data, ours from the package; networks without
+either show what they cost, and a dash for their quality.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -55,20 +59,55 @@ class Contender:
     trained: Maker
 
 
-def run(images: int = FEW, levels: tuple[int, ...] = LEVELS, only: str = "") -> None:
+class Scores:
+    """PSNR [dB] of every picture taken so far.
+
+    Args:
+        path: A CSV file that is read first and appended to; None: nothing is kept. The key of a line has the digest of
+            the weights, so that a retrained network is measured anew; after a change of code, begin a new file.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._known: dict[tuple[str, ...], float] = {}
+        if path is not None and path.exists():
+            with path.open(newline="") as file:
+                self._known = {tuple(key): float(score) for *key, score in csv.reader(file)}
+
+    def of(self, name: str, network: nn.Module, picture: Path, *, number: int, level: int) -> float:
+        """The known score, or a new one, kept at once."""
+        key = (name, _digest(network), picture.parent.name, str(level), picture.name)
+        if key not in self._known:
+            self._known[key] = _score(network, picture, number=number, level=level)
+            if self.path is not None:
+                with self.path.open("a", newline="") as file:
+                    csv.writer(file).writerow([*key, self._known[key]])
+        return self._known[key]
+
+
+def run(arguments: list[str]) -> None:
     """Print the table; one thread, so that processor time compares work and not waiting."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks founding", description=__doc__)
+    parser.add_argument("--images", type=int, default=FEW, help="pictures of each set (Set12 has 12, BSD68 68)")
+    parser.add_argument("--sigma", type=int, nargs="+", default=list(LEVELS), help="levels of 255")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--only", default="", help="rows with this text in their name")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="keep the scores here, and go on from them")
+    chosen = parser.parse_args(arguments)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    columns = [f"{name}@{level}" for name in SETS for level in levels]
-    print(f"{'':30}{'parameters':>11}{'GMAC/MP':>9}{'CPU-s/MP':>10}" + "".join(f"{c:>10}" for c in columns))
+    scores = Scores(chosen.resume)
+    columns = [(name, level) for name in chosen.sets for level in chosen.sigma]
+    titles = [f"{name}@{level}" for name, level in columns]
+    print(f"{'':30}{'parameters':>11}{'GMAC/MP':>9}{'CPU-s/MP':>10}" + "".join(f"{c:>10}" for c in titles))
     for contender in _contenders():
-        if only.lower() not in contender.name.lower():
+        if chosen.only.lower() not in contender.name.lower():
             continue
-        scores = [_score(contender.trained(level), name, level, images) for name in SETS for level in levels]
+        means = [_mean(scores, contender, name, level, chosen.images) for name, level in columns]
         macs, seconds = _cost(contender.untrained)
         print(
             f"{contender.name:30}{_size(contender.untrained):>11,}{macs:>9.1f}{seconds:>10.2f}"
-            + "".join(f"{'-' if s is None else format(s, '.2f'):>10}" for s in scores),
+            + "".join(f"{'-' if s is None else format(s, '.2f'):>10}" for s in means),
             flush=True,
         )
     torch.set_num_threads(threads)
@@ -116,19 +155,31 @@ def _tensors(name: str) -> dict | None:
     return torch.load(path, weights_only=True, map_location="cpu") if path.exists() else None
 
 
-@torch.no_grad()
-def _score(network: nn.Module | None, name: str, level: int, images: int) -> float | None:
+def _mean(scores: Scores, contender: Contender, name: str, level: int, images: int) -> float | None:
     """Mean PSNR [dB] over the first pictures of a set; None without weights or pictures."""
     paths = sorted((data_folder() / "sets" / name).glob("*.png"))[:images]
+    network = contender.trained(level)
     if network is None or not paths:
         return None
-    scores = []
-    for number, path in enumerate(paths, start=1):
-        clean = torch.from_numpy(np.array(Image.open(path))).float()[None, None] / 255
-        sigma = level / 255
-        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(number))
-        scores.append(psnr(network(clean + sigma * noise, torch.tensor(sigma)), clean))
-    return float(np.mean(scores))
+    numbered = enumerate(paths, start=1)
+    return float(np.mean([scores.of(contender.name, network, p, number=n, level=level) for n, p in numbered]))
+
+
+@torch.no_grad()
+def _score(network: nn.Module, picture: Path, *, number: int, level: int) -> float:
+    clean = torch.from_numpy(np.array(Image.open(picture))).float()[None, None] / 255
+    sigma = level / 255
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(number))
+    return psnr(network(clean + sigma * noise, torch.tensor(sigma)), clean)
+
+
+def _digest(network: nn.Module) -> str:
+    """Twelve digits that name the weights."""
+    found = hashlib.sha256()
+    for name, values in network.state_dict().items():
+        found.update(name.encode())
+        found.update(values.contiguous().numpy().tobytes())
+    return found.hexdigest()[:12]
 
 
 def _size(network: nn.Module) -> int:
@@ -137,7 +188,7 @@ def _size(network: nn.Module) -> int:
 
 @torch.no_grad()
 def _cost(network: nn.Module) -> tuple[float, float]:
-    """Multiply-accumulates [1e9] and processor time [s] per megapixel."""
+    """Multiply-accumulates [1e9] and processor time [s] per megapixel; searches and sorting are in the time only."""
     if not _size(network):
         return 0.0, 0.0
     x, sigma = torch.rand(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.tensor(0.1)
@@ -147,12 +198,3 @@ def _cost(network: nn.Module) -> tuple[float, float]:
     network(x, sigma)
     megapixels = SIDE**2 / 1e6
     return counter.get_total_flops() / 2 / 1e9 / megapixels, (time.process_time() - start) / megapixels
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.founding", description=__doc__)
-    parser.add_argument("--images", type=int, default=FEW, help="pictures of each set (Set12 has 12, BSD68 68)")
-    parser.add_argument("--sigma", type=int, nargs="+", default=list(LEVELS), help="levels of 255")
-    parser.add_argument("--only", default="", help="rows with this text in their name")
-    chosen = parser.parse_args()
-    run(chosen.images, tuple(chosen.sigma), chosen.only)
