@@ -14,6 +14,12 @@ from physrestore.networks.unet import UNet
 _QUINCUNX_OF_FOUR = ((0.25, 0.5, 0.25), (0.5, 0.0, 0.5), (0.25, 0.5, 0.25))
 _QUINCUNX_OF_TWO = ((0.0, 0.25, 0.0), (0.25, 0.0, 0.25), (0.0, 0.25, 0.0))
 
+# A measured site is never corrected by more than this many standard deviations of its noise: Gaussian noise exceeds
+# them once in 16,000 sites. What a site was measured to be cannot be spoilt by more, and without noise not at all.
+LARGEST_CORRECTION = 4.0
+# Keeps 0 / 0 away where neither noise nor correction is; far below the square of any code's size.
+TINY = 1e-20
+
 
 @dataclass(frozen=True)
 class MosaicNetConfig:
@@ -37,6 +43,10 @@ class MosaicNet(nn.Module):
     filter array, so that one set of weights serves every Bayer phase and X-Trans. Values are those of
     `physrestore.working_space`: white-balanced, about the square root of light, with noise that depends on the colour
     only. The map is homogeneous: values and noise times c give the result times c.
+
+    The trunk's output is read in two ways. Where a colour was measured it corrects the measurement, within
+    `LARGEST_CORRECTION` standard deviations of its noise, smoothly bounded; where it was not it corrects a linear
+    interpolation, without a bound.
 
     Attributes:
         config: Its size.
@@ -87,16 +97,34 @@ class MosaicNet(nn.Module):
         """
         height, width = mosaic.shape[-2:]
         values = (mosaic * colours).to(mosaic)
-        planes = torch.cat([values, (noise * colours).to(mosaic).expand_as(values)], dim=1)
+        levels = (noise * colours).to(mosaic).expand_as(values)
+        planes = torch.cat([values, levels], dim=1)
         below, right = -height % self.multiple, -width % self.multiple
         if below or right:
             planes = F.pad(planes, (0, right, 0, below), mode="constant")
         packed = planes if self.config.unshuffle == 1 else F.pixel_unshuffle(planes, self.config.unshuffle)
         if packed.device.type == "cpu":
             packed = packed.to(memory_format=torch.channels_last)
-        kept = packed[:, : 3 * self.config.unshuffle**2]
+        correction = self._of_sites(self.trunk(packed), height, width).to(mosaic)
         with torch.autocast(packed.device.type, enabled=False):  # whole values; only corrections may be rounded
-            linear = self.interpolation(kept) + kept
-        out = self.trunk(packed) + linear
-        sites = out if self.config.unshuffle == 1 else F.pixel_shuffle(out, self.config.unshuffle)
+            kept = packed[:, : 3 * self.config.unshuffle**2]
+            between = self._of_sites(self.interpolation(kept), height, width)
+            return torch.where(colours > 0, values + bounded(correction, levels), between + correction)
+
+    def _of_sites(self, packed: Tensor, height: int, width: int) -> Tensor:
+        sites = packed if self.config.unshuffle == 1 else F.pixel_shuffle(packed, self.config.unshuffle)
         return sites[..., :height, :width]
+
+
+def bounded(correction: Tensor, noise: Tensor) -> Tensor:
+    """A correction, smoothly held within `LARGEST_CORRECTION` standard deviations: small ones pass unchanged.
+
+    Args:
+        correction: Of measured values.
+        noise: Std of their noise, same shape and units.
+
+    Returns:
+        ``m c / sqrt(m^2 + c^2)``, m the bound: homogeneous, odd and rising in c.
+    """
+    bound = LARGEST_CORRECTION * noise
+    return bound * correction * (bound.square() + correction.square() + TINY).rsqrt()

@@ -20,7 +20,8 @@ from torch import nn
 
 from physrestore.errors import WeightsError
 
-FORMAT = "physrestore-network-1"
+# Raised when an architecture computes something else with the same weights (2: MosaicNet bounds its corrections).
+FORMAT = "physrestore-network-2"
 # Architectures that a file may name: class -> module; its configuration is the class of the same name with `Config`.
 ARCHITECTURES = {
     "MosaicNet": "mosaic_net",

@@ -48,7 +48,7 @@ def save(
         progress: How far.
         network: Its weights.
         mean: Running mean of the weights.
-        optimiser: Adam.
+        optimiser: Adam or Muon.
         generator: Of the draws.
     """
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}

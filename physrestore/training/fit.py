@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from physrestore.errors import TrainingError
 from physrestore.training import checkpoint
+from physrestore.training.muon import optimiser_of
 from physrestore.training.recipe import Recipe
 from physrestore.training.workers import Worker
 
@@ -122,7 +123,7 @@ class _Session:
         self.task, self.recipe, self.worker, self.network = task, recipe, worker, network
         self.path, self.log = folder / "checkpoint.safetensors", folder / "log.csv"
         self.generator = torch.Generator().manual_seed(recipe.seed + 1 + worker.rank)
-        self.optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+        self.optimiser = optimiser_of(recipe.optimiser, network.parameters(), recipe.learning_rate)
         self.mean = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.step, self.before = 0, 0.0
         if self.path.exists():

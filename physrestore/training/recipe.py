@@ -14,7 +14,8 @@ class Recipe:
     Attributes:
         steps: Updates of the weights at most.
         budget_seconds: Wall time at most, over all resumed runs; None: only ``steps`` ends it.
-        learning_rate: Of Adam, at its peak.
+        learning_rate: At its peak.
+        optimiser: "adam", or "muon" (`physrestore.training.muon`), which needs fewer steps.
         warm_up: Share of the training over which the rate rises to its peak.
         final_rate: Rate at the end as a share of the peak; a cosine leads there.
         ema: Decay of the running mean of the weights, which is the result. Early on the mean follows faster.
@@ -31,6 +32,7 @@ class Recipe:
     steps: int = 10_000
     budget_seconds: float | None = None
     learning_rate: float = 1e-3
+    optimiser: Literal["adam", "muon"] = "adam"
     warm_up: float = 0.02
     final_rate: float = 0.01
     ema: float = 0.999

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from noise_models.cfa import BAYER_PHASES, XTRANS_ROWS, Cfa
 from physrestore.networks.colour_net import ColourNet, ColourNetConfig
-from physrestore.networks.mosaic_net import MosaicNet, MosaicNetConfig
+from physrestore.networks.mosaic_net import LARGEST_CORRECTION, MosaicNet, MosaicNetConfig, bounded
 from physrestore.networks.unet import UNet
 from physrestore.working_space import one_hot
 from tests.physrestore.network_laws import normal, parameters, scattered, uniform
@@ -65,6 +65,31 @@ def test_the_colour_sibling_is_homogeneous_too() -> None:
         planted = network(3.0 * x, sigma) - 3.0 * network(x, sigma)
     assert float(gap.abs().max()) < ROUNDING
     assert float(planted.abs().max()) > 1e-3
+
+
+@torch.no_grad()
+def largest_correction(network: Restore, noise: float) -> float:
+    """Largest change of a measured value."""
+    mosaic, _, colours = case(XTRANS, 24, 18)
+    out = network(mosaic, torch.tensor(noise, dtype=torch.float64), colours)
+    return float((((out - mosaic) * colours).abs()).max())
+
+
+def test_a_measured_value_changes_by_a_few_standard_deviations_at_most() -> None:
+    for unshuffle in (1, 2):
+        network = lively(MosaicNet(MosaicNetConfig(channels=(4, 6, 8), unshuffle=unshuffle)))
+        assert largest_correction(network, 0.0) == 0.0  # no noise, no harm
+        assert 0.5 * LARGEST_CORRECTION * 0.01 < largest_correction(network, 0.01) <= LARGEST_CORRECTION * 0.01
+        # Planted: the same trunk without the bound.
+        assert largest_correction(lambda m, n, c, f=network: f(m, 1e3 + 0 * n, c), 0.01) > 1.0  # type: ignore[misc]
+
+
+def test_the_bound_leaves_small_corrections_alone() -> None:
+    noise, small = torch.tensor(0.01, dtype=torch.float64), torch.linspace(-0.004, 0.004, 9, dtype=torch.float64)
+    assert float((bounded(small, noise) - small).abs().max()) < 0.01 * 0.004
+    assert float(bounded(torch.tensor(1.0, dtype=torch.float64), noise)) < LARGEST_CORRECTION * 0.01
+    assert torch.equal(bounded(-small, noise), -bounded(small, noise))
+    assert bool((bounded(small, 0 * noise) == 0).all())
 
 
 @torch.no_grad()

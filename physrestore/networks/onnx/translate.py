@@ -15,7 +15,7 @@ from torch import nn
 import physrestore
 from physrestore.errors import WeightsError
 from physrestore.networks.colour_net import ColourNet
-from physrestore.networks.mosaic_net import MosaicNet
+from physrestore.networks.mosaic_net import LARGEST_CORRECTION, TINY, MosaicNet
 from physrestore.networks.onnx.graph import Graph
 from physrestore.networks.unet import UNet
 
@@ -65,9 +65,21 @@ def emit_mosaic_net(graph: Graph, network: MosaicNet, mosaic: str, noise: str, c
     levels = graph.node("Expand", graph.node("Mul", noise, colours), size)
     planes = _padded(graph, graph.node("Concat", values, levels, axis=1), size, network.multiple, mode="constant")
     packed = _unshuffled(graph, planes, 6, network.config.unshuffle)
-    kept = _channels(graph, packed, 3 * network.config.unshuffle**2)
-    out = graph.node("Add", _unet(graph, network.trunk, packed), _conv(graph, network.interpolation, kept))
-    return _cropped(graph, _shuffled(graph, graph.node("Add", out, kept), network.config.unshuffle), size)
+    block = network.config.unshuffle
+    kept = _channels(graph, packed, 3 * block**2)
+    correction = _cropped(graph, _shuffled(graph, _unet(graph, network.trunk, packed), block), size)
+    between = _cropped(graph, _shuffled(graph, _conv(graph, network.interpolation, kept), block), size)
+    measured = graph.node("Add", values, _bounded(graph, correction, levels))
+    known = graph.node("Greater", colours, graph.number(0.0))
+    return graph.node("Where", known, measured, graph.node("Add", between, correction))
+
+
+def _bounded(graph: Graph, correction: str, noise: str) -> str:
+    """`physrestore.networks.mosaic_net.bounded`."""
+    bound = graph.node("Mul", noise, graph.number(LARGEST_CORRECTION))
+    squares = graph.node("Add", graph.node("Mul", bound, bound), graph.node("Mul", correction, correction))
+    length = graph.node("Sqrt", graph.node("Add", squares, graph.number(TINY)))
+    return graph.node("Div", graph.node("Mul", bound, correction), length)
 
 
 def emit_colour_net(graph: Graph, network: ColourNet, x: str, sigma: str) -> str:
