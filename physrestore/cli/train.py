@@ -38,8 +38,13 @@ def train(
         typer.Option(help="mosaic: raws, for --method fast. colour: a prior for solvers. gray: sparse, for study."),
     ] = "mosaic",
     size: Annotated[
-        SizeName, typer.Option(help="large takes about four times as long, to train and to run.")
-    ] = "small",
+        SizeName | None,
+        typer.Option(help="large takes about four times as long, to train and to run.  [default: small]"),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NAME|FILE", help="Begin with a shipped network or weights in a file."),
+    ] = None,
     profile: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Train for this camera's noise alone. Default: any camera.")
     ] = None,
@@ -73,6 +78,8 @@ def train(
     from physrestore.training.workers import is_first_process
 
     quiet = as_json or not is_first_process()
+    if size is not None and start is not None:
+        raise fail("--from brings the size of its network. Leave out --size, or --from.", Exit.USAGE)
     try:
         recipe = Recipe(
             steps=steps,
@@ -86,7 +93,15 @@ def train(
         raise fail(str(error), Exit.USAGE) from error
     with errors_as_exit(), progress(quiet=quiet) as bar, _interruptible() as stop:
         camera = None if profile is None else _camera(profile)
-        order = Order(task=task, size=size, camera=camera, white_level=white_level, patch=patch, batch=batch)
+        order = Order(
+            task=task,
+            size=size or "small",
+            camera=camera,
+            white_level=white_level,
+            patch=patch,
+            batch=batch,
+            start=None if start is None else _network(start),
+        )
         product = produce(
             order,
             recipe,
@@ -106,6 +121,14 @@ def _camera(path: Path):  # type: ignore[no-untyped-def]
     from noise_models.store import read_profile
 
     return read_profile(path)
+
+
+def _network(name: str):  # type: ignore[no-untyped-def]
+    """A shipped network by name, or one in a file."""
+    from physrestore import weights
+    from physrestore.networks.store import load_network
+
+    return (weights.load(name) if name in weights.catalogue() else load_network(Path(name))).network
 
 
 @contextmanager
@@ -171,7 +194,7 @@ def _finish(product: Product, as_json: bool) -> Exit:
         )
     elif product.finished:
         say(f"{files.weights}: {product.parameters} parameters, {product.steps} steps, {product.seconds:.0f} s")
-        say(f"loss {product.loss:.4g}, of the untrained network {product.loss_at_start:.4g}; see {files.card.name}")
+        say(f"loss {product.loss:.4g}, of the network it began with {product.loss_at_start:.4g}; see {files.card.name}")
     else:
         note(f"stopped after {product.steps} steps; go on with the same command and --resume.")
     return code

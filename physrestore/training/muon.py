@@ -52,7 +52,7 @@ class Muon(torch.optim.Adam):
 
 
 def optimiser_of(name: str, weights: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-    """ "adam" or "muon"."""
+    """The optimiser of a name, adam or muon."""
     return (Muon if name == "muon" else torch.optim.Adam)(weights, lr=learning_rate)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
+
+from torch import nn
 
 from noise_models.cfa import Cfa
 from noise_models.profile import CameraProfile
 from noise_models.sampling import ProfileLaw, WidePrior
+from noise_models.store import profile_to_json
 from physrestore.errors import TrainingError
 from physrestore.networks.cdlnet import CDLNetConfig
 from physrestore.networks.colour_net import ColourNetConfig
@@ -20,6 +24,7 @@ from physrestore.training.pictures import Pictures
 from physrestore.training.tasks.colour import ColourTask
 from physrestore.training.tasks.gray import GrayTask
 from physrestore.training.tasks.mosaic import MosaicTask
+from physrestore.training.tasks.onward import Onward, digest_of_weights
 
 TaskName = Literal["mosaic", "colour", "gray"]
 SizeName = Literal["small", "large"]
@@ -50,9 +55,10 @@ class Order:
         white_level: Highest code [DN] of the camera, where the profile does not know it.
         patch: Side of a patch, pixels.
         batch: Patches a step.
+        start: Network to begin with; ``size`` is then its own. None: begin with nothing.
 
     Raises:
-        TrainingError: a camera for another task, or one without colours.
+        TrainingError: a camera for another task, one without colours, or a start of another architecture.
     """
 
     task: TaskName = "mosaic"
@@ -61,6 +67,7 @@ class Order:
     white_level: float | None = None
     patch: int = 128
     batch: int = 8
+    start: nn.Module | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
@@ -89,12 +96,23 @@ class Order:
         Raises:
             ProfileError: the camera's gain or white level is unknown.
         """
+        task = self._from_nothing(pictures)
+        return task if self.start is None else Onward(task, self.start)
+
+    def _from_nothing(self, pictures: Pictures) -> Task:
         if self.task == "mosaic":
             task = MosaicTask(pictures, network=MOSAIC_SIZES[self.size], side=self.patch, count=self.batch)
             return task if self.camera is None else replace(task, fixed=_law(self.camera, self.white_level))
         if self.task == "colour":
             return ColourTask(pictures, network=COLOUR_SIZES[self.size], side=self.patch, count=self.batch)
         return GrayTask(pictures, network=GRAY_SIZES[self.size], side=self.patch, count=self.batch)
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """All that decides it, as plain JSON: a training is resumed only by the order it was begun with."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("camera", "start")}
+        camera = None if self.camera is None else json.loads(profile_to_json(self.camera))
+        return {**plain, "camera": camera, "start": None if self.start is None else digest_of_weights(self.start)}
 
     @property
     def noise_range(self) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from noise_models.store import profile_to_json
 from physrestore.errors import OutputExists, TrainingError
 from physrestore.networks.store import save_network
 from physrestore.output.publish import publish_bytes
@@ -20,6 +19,7 @@ from physrestore.training.curve import write_curve
 from physrestore.training.fit import Step, Task, Trained, fit, initial_network
 from physrestore.training.orders import PURPOSES, Order, digest_of, scenes
 from physrestore.training.recipe import Recipe
+from physrestore.training.tasks.onward import digest_of_weights
 from physrestore.training.workers import is_first_process
 
 # Batches on which a finished network is compared with its start, and the seed of their draws: far from a training's.
@@ -83,7 +83,7 @@ class Product:
         seconds: Wall time of all runs.
         parameters: Of the network.
         loss: On fresh draws of the training scenes; None: unfinished.
-        loss_at_start: The same of the untrained network.
+        loss_at_start: The same of the network it began with.
     """
 
     files: Files
@@ -133,7 +133,7 @@ def produce(
         _check_place(files, resume=resume, overwrite=overwrite)
     pictures = scenes(folders, order)
     task = order.build(pictures)
-    identity = {**_identity(order, recipe), "scenes": digest_of(pictures)}
+    identity = {"order": order.identity, "recipe": asdict(recipe), "scenes": digest_of(pictures)}
     if first:
         _claim(files.unfinished, identity)
     trained = fit(task, recipe, files.unfinished, device=device, on_step=on_step, stop=stop)
@@ -160,13 +160,7 @@ def _check_place(files: Files, *, resume: bool, overwrite: bool) -> None:
         raise TrainingError(f"There is no unfinished training {files.unfinished.name!r} to resume. Begin it first.")
 
 
-def _identity(order: Order, recipe: Recipe) -> dict[str, object]:
-    camera = None if order.camera is None else json.loads(profile_to_json(order.camera))
-    plain = {name: value for name, value in vars(order).items() if name != "camera"}
-    return {"order": {**plain, "camera": camera}, "recipe": asdict(recipe)}
-
-
-def _claim(folder: Path, identity: dict[str, object]) -> None:
+def _claim(folder: Path, identity: Mapping[str, object]) -> None:
     """Note what is trained in the folder, or check that it is the same.
 
     Raises:
@@ -211,7 +205,8 @@ def _write(product: Product, trained: Trained, order: Order, recipe: Recipe, *, 
         data=data,
         recipe={
             "task": order.task,
-            "size": order.size,
+            "begun with": "nothing" if order.start is None else f"a trained network ({digest_of_weights(order.start)})",
+            "size": order.size if order.start is None else "that of its start",
             "parameters": product.parameters,
             "patch and batch": f"{order.patch} x {order.patch}, {order.batch}",
             "steps": product.steps,
@@ -223,9 +218,9 @@ def _write(product: Product, trained: Trained, order: Order, recipe: Recipe, *, 
             },
         },
         quality=(
-            f"Loss on {SCORED_BATCHES} fresh batches of the training scenes: {product.loss:.4g}; of the untrained "
-            f"network {product.loss_at_start:.4g}. Nothing else was measured: compare it on pictures that it did not "
-            "see."
+            f"Loss on {SCORED_BATCHES} fresh batches of the training scenes: {product.loss:.4g}; of the network "
+            f"it began with {product.loss_at_start:.4g}. Nothing else was measured: compare it on pictures that it did "
+            "not see."
         ),
         limits=LIMITS[order.task],
         licence=licence,

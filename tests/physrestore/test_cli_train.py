@@ -9,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from physrestore.cli.app import app
 from physrestore.cli.calibrate import spread_path_lists
 from physrestore.cli.durations import seconds_of
 from physrestore.errors import OutputExists, TrainingError
+from physrestore.networks.mosaic_net import MosaicNet, MosaicNetConfig
 from physrestore.networks.store import load_network
 from physrestore.training import orders
 from physrestore.training.card import Card
@@ -67,6 +69,9 @@ def photos(tmp_path: Path) -> Path:
 def test_option_words_are_the_librarys() -> None:
     assert get_args(command.TaskName) == get_args(orders.TaskName)
     assert get_args(command.SizeName) == get_args(orders.SizeName)
+    words = get_type_hints(Recipe)
+    assert get_args(command.OptimiserName) == get_args(words["optimiser"])
+    assert get_args(command.PrecisionName) == get_args(words["precision"])
 
 
 def test_a_training_leaves_weights_card_log_and_curve(photos: Path, tmp_path: Path) -> None:
@@ -179,6 +184,7 @@ def test_a_stopped_training_goes_on_and_ends_as_if_never_stopped(photos: Path, t
     for changed_order, changed_recipe, words in (
         (Order(patch=32, batch=2), recipe, "order differ"),
         (order, Recipe(steps=4, log_every=2, seed=1), "recipe differ"),
+        (replace(order, start=MosaicNet(MosaicNetConfig(channels=(4, 6)))), recipe, "order differ"),
     ):
         with pytest.raises(TrainingError, match=words):
             produce(changed_order, changed_recipe, [photos], tmp_path / "b.safetensors", resume=True)
@@ -193,6 +199,36 @@ def test_a_stopped_training_goes_on_and_ends_as_if_never_stopped(photos: Path, t
     assert not done.files.unfinished.exists()
     first, second = (load_network(tmp_path / name).network.state_dict() for name in ("a.safetensors", "b.safetensors"))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_training_can_begin_with_a_trained_network(photos: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert cli("--pictures", photos, "-o", first, "--steps", 2, *QUICK)[0] == 0
+    # So slow that it stays where it began, within what float16 can tell.
+    still = ("--steps", 1, "--learning-rate", 1e-9, "--optimiser", "muon")
+
+    code, stdout, stderr = cli("--pictures", photos, "-o", second, "--from", first, *still, *QUICK, "--json")
+
+    assert code == 0, stderr
+    report = json.loads(stdout)
+    assert report["loss"] == pytest.approx(report["loss_at_start"], rel=1e-3)
+    states = [load_network(path).network.state_dict() for path in (first, second)]
+    assert all(torch.allclose(value, states[1][name], atol=1e-4) for name, value in states[0].items())
+    assert "begun with" in second.with_suffix(".card.md").read_text(encoding="utf-8")
+    # Planted: the same, begun with nothing, is elsewhere.
+    assert cli("--pictures", photos, "-o", second, "--overwrite", "--seed", 5, *still, *QUICK)[0] == 0
+    other = load_network(second).network.state_dict()
+    assert max(float((value - other[name]).abs().max()) for name, value in states[0].items()) > 0.01
+
+
+def test_starts_that_cannot_be(photos: Path, tmp_path: Path) -> None:
+    begun = ("--pictures", photos, "-o", tmp_path / "n.safetensors", *QUICK)
+    code, _, stderr = cli(*begun, "--from", "mosaic-small", "--size", "large")
+    assert (code, "Leave out --size" in stderr) == (2, True)
+    code, _, stderr = cli(*begun, "--from", "lidia-gray")
+    assert (code, "trains a MosaicNet; the start is a LIDIA" in stderr) == (3, True)
+    code, _, stderr = cli(*begun, "--from", tmp_path / "none.safetensors")
+    assert (code, "cannot be read" in stderr) == (3, True)
 
 
 @pytest.mark.slow
