@@ -58,7 +58,7 @@ def train(
     batch: Annotated[int, typer.Option(min=1, help="Patches a step.")] = 8,
     patch: Annotated[int, typer.Option(min=32, help="Side of a patch, pixels.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="At its peak.")] = 1e-3,
-    optimiser: Annotated[OptimiserName, typer.Option(help="muon needs a quarter fewer steps.")] = "adam",
+    optimiser: Annotated[OptimiserName, typer.Option(help="muon needs somewhat fewer steps.")] = "adam",
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
     precision: Annotated[PrecisionName, typer.Option(help="bfloat16 is faster where the device has it.")] = "float32",
     seed: Annotated[int, typer.Option(min=0, help="Of the first weights and all draws.")] = 0,
