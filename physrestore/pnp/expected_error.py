@@ -1,9 +1,8 @@
 """How wrong a restored pixel is expected to be, read off the restoration itself.
 
-The squared error has five causes: noise that the prior let through, detail of about the size of the noise that it
-could not tell from noise, colours guessed between their sites where there is fine detail, picture that it took away
-with the noise, which the residual shows, and texture so far below the noise that it left no trace, of which only the
-brightness is known that it would have had. Each is one feature of the result; their weights were measured where
+The squared error has four visible causes: noise that the prior let through, detail of about the size of the noise
+that it could not tell from noise, colours guessed between their sites where there is fine detail, and picture that it
+took away with the noise, which the residual shows. Each is one feature of the result; their weights were measured where
 the truth is known. That costs a few moving averages and no further solve, and unlike drawing the noise again it counts
 what the prior takes from every picture, which no second solve would show.
 """
@@ -26,9 +25,6 @@ from physrestore.working_space import WorkingSpace, one_hot
 DETAIL_WINDOW = 3
 ENERGY_WINDOW = 5
 RESIDUAL_WINDOW = 13
-# Std of usual fine texture as a share of the value that carries it (light varies in shares, and so does its root): up
-# to here noise takes more of it the stronger it is, beyond it all is lost already.
-TEXTURE = 0.05
 
 
 @dataclass(frozen=True)
@@ -53,9 +49,9 @@ class ErrorLaw:
 # brightnesses), so that intervals of 90 % hold 90 % of the errors. On six pictures of Kodak24, which the fit has not
 # seen, they hold 89 to 92 % of them, per brightness 85 to 96 %; but only 73 to 84 % above 0.3 of white at 160 electrons
 # and fewer, where texture is lost without a trace (`python -m tests.benchmarks uncertainty` fits and judges).
-FEATURES = ("noise", "detail within noise", "detail", "colour detail", "picture in the residual", "hidden texture")
-BAYER = ErrorLaw(measured=(0.113, 1.099, 0.0, 0.0, 0.611, 0.0), between=(0.053, 1.934, 0.056, 18.5, 0.364, 0.0))
-WIDE = ErrorLaw(measured=(0.075, 1.731, 0.0, 0.009, 0.836, 0.0), between=(0.049, 2.123, 0.072, 22.1, 0.575, 0.0))
+FEATURES = ("noise", "detail within noise", "detail", "colour detail", "picture in the residual")
+BAYER = ErrorLaw(measured=(0.113, 1.099, 0.0, 0.0, 0.611), between=(0.053, 1.934, 0.056, 18.5, 0.364))
+WIDE = ErrorLaw(measured=(0.075, 1.731, 0.0, 0.009, 0.836), between=(0.049, 2.123, 0.072, 22.1, 0.575))
 
 
 def features(v: Tensor, data: Measured) -> Tensor:
@@ -66,7 +62,7 @@ def features(v: Tensor, data: Measured) -> Tensor:
         data: What it was restored from.
 
     Returns:
-        (6, 3, H, W): variances in the units of ``v`` squared, in the order of `FEATURES`.
+        (5, 3, H, W): variances in the units of ``v`` squared, in the order of `FEATURES`.
     """
     noise = data.noise.square().expand_as(v)
     detail = detail_energy(v).mean(0, keepdim=True).expand_as(v)
@@ -76,10 +72,7 @@ def features(v: Tensor, data: Measured) -> Tensor:
     counts = sites.any(0, keepdim=True).to(v)
     excess = _mean((residual * sites).sum(0, keepdim=True), RESIDUAL_WINDOW)
     excess = excess / _mean(counts, RESIDUAL_WINDOW).clamp(min=1.0 / RESIDUAL_WINDOW**2) - 1.0
-    taken = excess.clamp(min=0.0) * noise
-    texture = (TEXTURE * v.mean(0, keepdim=True)).square()
-    hidden = texture * noise / (texture + noise)
-    return torch.stack([noise, detail * noise / (detail + noise), detail, colour, taken, hidden])
+    return torch.stack([noise, detail * noise / (detail + noise), detail, colour, excess.clamp(min=0.0) * noise])
 
 
 def error_std(v: Tensor, data: Measured, law: ErrorLaw) -> Tensor:
