@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from physrestore import __version__
-from physrestore.cli import adapt, calibrate, demo, doctor, export, inspect, profile, restore, simulate, train
+from physrestore.cli import adapt, calibrate, compare, demo, doctor, export, inspect, profile, restore, simulate, train
 from physrestore.cli.console import Exit, note, say
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.add_typer(profile.app, name="profile")
 app.command("simulate")(simulate.simulate)
 app.command("restore")(restore.restore)
+app.command("compare")(compare.compare)
 app.command("train")(train.train)
 app.command("adapt")(adapt.adapt)
 app.command("export")(export.export)
