@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -58,5 +59,7 @@ def main() -> None:
     except SystemExit as end:
         # typer turns Ctrl-C into this code without a word.
         if end.code == Exit.INTERRUPTED:
+            # A second Ctrl-C must not change the exit code, nor end the writing of a file that is being finished.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             note("physrestore: interrupted; finished results are whole, and the next run skips them.")
         raise
