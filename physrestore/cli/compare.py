@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,7 +59,7 @@ def compare(
         with Decoder() as decoder:
             read = [read_picture(path, decoder=decoder, max_megapixels=max_megapixels) for path in inputs]
             clean = read_picture(reference, decoder=decoder, max_megapixels=max_megapixels) if reference else None
-        pictures = list(zip(_LETTERS, read, strict=False))
+        pictures = list(zip(_LETTERS, _told_apart(inputs, read), strict=False))
         pairs = [(pictures[0], other) for other in pictures[1:]]
         if clean is not None:
             truth = (_REFERENCE, _exposed(clean, exposure))
@@ -78,6 +78,15 @@ def compare(
         _tell(pictures, results, chosen, reasons)
         if sheet is not None:
             note(f"contact sheet: {sheet}")
+
+
+def _told_apart(paths: list[Path], read: list[Picture]) -> list[Picture]:
+    """Files of one name, as results of two methods are, with their folders' names."""
+    names = [path.name for path in paths]
+    return [
+        replace(one, name=f"{path.absolute().parent.name}/{path.name}") if names.count(path.name) > 1 else one
+        for path, one in zip(paths, read, strict=True)
+    ]
 
 
 def _exposed(clean: Picture, factor: float) -> Picture:

@@ -23,7 +23,9 @@ from physrestore.output.publish import publish
 # A crop: 240 sites, every one 2 x 2 pixels, so that single sites show and three crops fit a screen.
 CROP_SITES, _ZOOM = 240, 2
 _THUMBNAIL_SIDE = CROP_SITES * _ZOOM
-_CELL_SITES = 12  # side of a cell of the map from which the place of the largest difference is chosen
+_CELL_SITES = 12  # side of a cell of the map in which the spot of the largest difference is sought
+_SPOT_CELLS = 3  # side of such a spot in cells
+_BOX_SITES = 4  # side of the means by which a difference is judged there: white noise cancels in them, picture does not
 _WHITE_RMS = 2.0  # rms of the difference [std] that is white in the small map
 _NAME_LENGTH = 40  # letters of a name that fit above a picture
 
@@ -82,30 +84,38 @@ def contact_sheet(
 
 
 def largest_difference(maps: Sequence[Tensor], side: int, taken: Sequence[Place] = ()) -> Place:
-    """The square in which pictures differ most, by the mean square in units of std, away from other places.
+    """The surroundings of the spot in which pictures differ most, in units of std, outside of other places.
+
+    What counts is the mean square of means over a few sites: where exactly white noise was removed it is small
+    everywhere alike, and a trace of the picture in the difference stands out.
 
     Args:
         maps: Of differences, (C, H, W) each, all of one size.
-        side: Of the square [sites].
-        taken: Places that it should not overlap, where there is room.
+        side: Of the square to show [sites].
+        taken: Places that show their own spots; they count only where nothing else is left.
     """
-    height, width = (min(side, size) for size in maps[0].shape[1:])
-    cell = min(_CELL_SITES, height, width)
-    energy = torch.stack([F.avg_pool2d(one.square().mean(0)[None, None], cell)[0, 0] for one in maps]).amax(0).numpy()
-    window = (max(1, height // cell), max(1, width // cell))
-    # Sums of whole windows: the value at (i, j) is that of the window whose first cell it is.
-    score = ndimage.uniform_filter(energy, window, mode="constant", origin=[-(size // 2) for size in window])
-    score = score[: energy.shape[0] - window[0] + 1, : energy.shape[1] - window[1] + 1]
-    rows, columns = (np.arange(size) * cell for size in score.shape)
-    free = np.ones(score.shape, dtype=bool)
+    shape = maps[0].shape[1:]
+    cell = _CELL_SITES if min(shape) >= _CELL_SITES else min(_BOX_SITES, *shape)
+    energy = torch.stack([_energy(one, cell) for one in maps]).amax(0).numpy()
+    rows, columns = ((np.arange(size) + 0.5) * cell for size in energy.shape)
+    free = np.ones(energy.shape, dtype=bool)
     for place in taken:
         top, left, tall, wide = place.region
-        apart_down = (rows >= top + tall) | (rows + height <= top)
-        apart_right = (columns >= left + wide) | (columns + width <= left)
-        free &= apart_down[:, None] | apart_right[None, :]
-    allowed = np.where(free, score, -1.0) if free.any() else score
-    row, column = np.unravel_index(int(np.argmax(allowed)), allowed.shape)
-    return Place("largest difference", (int(rows[row]), int(columns[column]), height, width))
+        down, right = (rows >= top) & (rows < top + tall), (columns >= left) & (columns < left + wide)
+        free &= ~(down[:, None] & right[None, :])
+    score = ndimage.uniform_filter(energy * free if free.any() else energy, _SPOT_CELLS, mode="constant")
+    spot = np.unravel_index(int(np.argmax(score)), score.shape)
+    height, width = (min(side, size) for size in shape)
+    top = min(max(0, int(rows[spot[0]]) - height // 2), shape[0] - height)
+    left = min(max(0, int(columns[spot[1]]) - width // 2), shape[1] - width)
+    return Place("largest difference", (top, left, height, width))
+
+
+def _energy(scaled: Tensor, cell: int) -> Tensor:
+    """Mean square of means over `_BOX_SITES`, of all channels, in cells of that many sites: (h, w)."""
+    box = min(_BOX_SITES, cell)
+    means = F.avg_pool2d(scaled[None], box)
+    return F.avg_pool2d(means.square().mean(1, keepdim=True), cell // box)[0, 0]
 
 
 def _places(first: RawFrame, maps: Sequence[Tensor]) -> list[Place]:

@@ -247,5 +247,15 @@ def test_the_largest_difference_is_found_and_keeps_clear_of_other_places() -> No
     second = largest_difference([quiet, planted], 48, [Place("taken", place.region)])
     assert second.region[0] <= 20
     assert second.region[1] <= 20
+    # Much noise is no trace of the picture, a faint one that goes on is.
+    faint = white_noise(1, 240, 360)
+    faint[:, :, 240:] *= 0.2
+    faint[:, 100:140, 280:320] += 0.7
+    assert largest_difference([faint], 48).region[1] > 200
+    tiny = torch.zeros(1, 10, 40)
+    tiny[:, :, 28:32] = 5.0
+    _, left, height, width = largest_difference([tiny], 8).region
+    assert (height, width) == (8, 8)
+    assert 20 < left <= 28
     # Where there is no room it overlaps rather than fail.
     assert largest_difference([planted], 48, [Place("taken", (0, 0, 240, 360))]) == place

@@ -179,6 +179,8 @@ def test_the_same_file_twice_is_equal(files: Path) -> None:
     code, stdout, _ = cli("compare", files / "noisy.dng", files / "noisy.dng")
     assert "equal dB" not in stdout
     assert "equal" in stdout
+    # Files of one name are told apart by their folders.
+    assert f"A  {files.name}/noisy.dng" in stdout
 
 
 def test_wrong_use_is_told(files: Path) -> None:
