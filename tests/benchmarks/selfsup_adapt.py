@@ -28,7 +28,8 @@ from physrestore import weights
 from physrestore.fast import restore_fast
 from physrestore.quality import psnr
 from physrestore.selfsup.adapt import AdaptSettings, adapt
-from physrestore.selfsup.frames import mosaic_task, noisy_frame
+from physrestore.selfsup.frames import noisy_frame
+from physrestore.selfsup.tasks import Demosaicking
 from tests.shared_data import data_folder
 
 CFA = Cfa.parse("RGGB")
@@ -69,7 +70,7 @@ def _row(name: str, truth: Tensor, network: nn.Module, level: float, settings: A
         noisy_frame(frame, noise),
         generator=torch.Generator().manual_seed(0),
         settings=settings,
-        task=mosaic_task(frame, noise),
+        task=Demosaicking(frame.cfa),
     )
     seconds = time.process_time() - begin
     before, after, best = (
