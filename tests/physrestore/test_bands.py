@@ -1,4 +1,4 @@
-"""Frames worked on in bands of rows: bit for bit what the whole frame gives."""
+"""Frames worked on in bands of rows, or tiles in threads: bit for bit what the whole gives."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from noise_models.cfa import XTRANS_ROWS, Cfa
 from noise_models.frame import RawFrame
 from noise_models.sensor import Estimate, SensorNoise
 from physrestore import pipeline
+from physrestore.output.lossless_jpeg import encode_tiles, tiling
 from physrestore.pipeline import sampled
 from physrestore.pnp import prepare as preparing
 from physrestore.pnp.prepare import prepare
@@ -70,3 +71,20 @@ def test_sampled_in_bands(cfa: Cfa, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_real_bands_keep_the_phase_of_every_array() -> None:
     for band in (preparing.BAND, pipeline.BAND):
         assert all(band % period == 0 for period in (1, 2, 4, 6))
+
+
+def test_tiles_keep_their_order_on_any_number_of_threads() -> None:
+    pixels = np.random.default_rng(0).integers(1000, 1100, (528, 2064)).astype(np.uint16)
+    pixels[:, :512] = 1000  # done sooner than those that follow it
+    cut = tiling(*pixels.shape, samples=1, interleave=True)
+    threads, made = torch.get_num_threads(), []
+    try:
+        for number in (1, 4):
+            torch.set_num_threads(number)
+            made.append(list(encode_tiles(pixels, cut)))
+    finally:
+        torch.set_num_threads(threads)
+
+    assert len(made[0]) == cut.count == 10
+    assert made[0] == made[1]
+    assert len(set(made[0])) == cut.count - 1  # of the two flat tiles below each other one is like the other
