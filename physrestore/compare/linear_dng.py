@@ -57,6 +57,10 @@ def read_linear_dng(path: Path, *, max_megapixels: float) -> LinearDng | None:
                 size = f"{page.imagewidth} x {page.imagelength} pixels"
                 raise RawTooLarge(path, f"It has {size}; the limit is {max_megapixels:g} megapixels.")
             black, white = _levels(page, _BLACK, 0.0), _levels(page, _WHITE, 65535.0)
+            if not (np.isfinite(black).all() and np.isfinite(white).all() and (white > black).all()):
+                raise DamagedRaw(
+                    path, f"Its white level {white.tolist()} is not above its black level {black.tolist()}."
+                )
             values = (page.asarray().astype(np.float32) - black) / (white - black)
             first: Any = file.pages[0]
             return LinearDng(torch.from_numpy(values).permute(2, 0, 1).contiguous(), _colour(first), _turned(first))

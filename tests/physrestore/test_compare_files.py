@@ -9,16 +9,18 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
-from noise_models.errors import DamagedRaw, NotARawFile, RawTooLarge
+from noise_models.errors import DamagedRaw, NotARawFile, RawFileError, RawTooLarge
 from noise_models.frame import Colour
 from noise_models.profile import CameraProfile
 from noise_models.store import profile_to_json
 from physrestore.cli.app import app
 from physrestore.compare import compare, pair_up, read_picture
+from physrestore.compare.linear_dng import read_linear_dng
 from physrestore.compare.sheet import CROP_SITES, Difference, contact_sheet
 from physrestore.errors import CompareError, OutputExists
 from physrestore.output.arrays import write_npz
@@ -99,6 +101,36 @@ def test_files_that_hold_no_picture_are_refused_by_name(tmp_path: Path, scene: T
         read_picture(tmp_path / "linear.dng", max_megapixels=0.01)
     with pytest.raises(DamagedRaw, match="cannot be decoded"):
         read_picture(tmp_path / "cut.dng")
+
+
+def test_a_changed_linear_dng_is_read_or_refused_never_more(tmp_path: Path) -> None:
+    scene = ramp_scene(32, 48)
+    path = tmp_path / "linear.dng"
+    write_linear_dng(path, photo(scene), scene)
+    whole, random = path.read_bytes(), np.random.default_rng(3)
+    refused = 0
+    for _ in range(120):
+        changed = np.frombuffer(whole, dtype=np.uint8).copy()
+        at = random.integers(0, 1500, 3)  # the directories
+        changed[at] = random.integers(0, 256, 3)
+        path.write_bytes(changed.tobytes())
+        try:
+            found = read_linear_dng(path, max_megapixels=1.0)
+        except RawFileError:
+            refused += 1
+        else:
+            assert found is None or bool(found.rgb.isfinite().all())
+    assert 0 < refused < 120
+
+
+def test_levels_of_a_linear_dng_that_hold_no_light_are_refused(tmp_path: Path) -> None:
+    scene = ramp_scene(32, 48)
+    write_linear_dng(tmp_path / "linear.dng", photo(scene), scene)
+    with tifffile.TiffFile(tmp_path / "linear.dng", mode="r+b") as file:
+        pages = [page for page in file.pages[0].pages if 50717 in page.tags]
+        pages[0].tags[50717].overwrite((0, 0, 0))
+    with pytest.raises(DamagedRaw, match=r"white level .* is not above its black level"):
+        read_linear_dng(tmp_path / "linear.dng", max_megapixels=1.0)
 
 
 def test_the_sheet_shows_pictures_and_differences_to_scale(tmp_path: Path) -> None:
