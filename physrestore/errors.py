@@ -4,6 +4,7 @@
 
     PhysrestoreError
     ├── RestoreError          a restoration that cannot be done as asked
+    ├── CompareError          pictures that cannot be compared site by site, or a file that holds none
     ├── PriorError            a prior that cannot be used as asked
     │   └── NoiseOutOfRange   a noise level that the prior was not made for
     ├── TrainingError         a training that cannot be started or resumed as asked
@@ -29,6 +30,10 @@ class PhysrestoreError(Exception):
 
 class RestoreError(PhysrestoreError):
     """A restoration that cannot be done as asked."""
+
+
+class CompareError(PhysrestoreError):
+    """Pictures that cannot be compared site by site, or a file that holds none."""
 
 
 class PriorError(PhysrestoreError, ValueError):

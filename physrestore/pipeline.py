@@ -22,14 +22,20 @@ from physrestore.contract import WORDS, Made, Options, Progress, refuse_beyond
 from physrestore.errors import RestoreError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from physrestore.fast import FastResult
+    from physrestore.selfsup.blind_spot import BlindSpotModel
+
+# Rows worked on at once, a multiple of every period (1, 2, 4, 6): intermediate values stay in the cache.
+BAND = 96
 
 
 class Method(StrEnum):
     """Ways to restore. Each is one module; `_METHODS` is the one table of them."""
 
     FAST = "fast"  # one pass of a small trained network that is told the calibrated noise
-    SELFSUP = "selfsup"  # the same network, first adapted to this very photo, where that is a gain
+    SELFSUP = "selfsup"  # the same network, first adapted to this very photo; or a blind spot of one's own folder
     CLASSIC = "classic"  # variance stabilisation and a transform denoiser, mosaic to mosaic
     PNP = "pnp"  # plug-and-play: joint demosaicking and denoising with a prior; every colour filter array
 
@@ -102,7 +108,24 @@ def check_options(method: Method, options: Options) -> None:
         RestoreError: an option that the method does not know, or a device that is not there.
     """
     refuse_beyond(options, method=method.value, knows={one.value: knows(one) for one in _METHODS})
+    _check_blind_spot(method, options)
     _ = options.torch_device
+
+
+def _check_blind_spot(method: Method, options: Options) -> None:
+    """A blind-spot network goes with one method, and is not adapted any more."""
+    if options.network is None or not _is_blind_spot(options.network):
+        return
+    if method is not Method.SELFSUP:
+        raise RestoreError(f"A blind-spot network is no prior of the method {method.value!r}. Use --method selfsup.")
+    if options.budget_seconds is not None:
+        raise RestoreError("A blind-spot network is not adapted to single photos. Leave out --budget.")
+
+
+def _is_blind_spot(network: nn.Module) -> bool:
+    from physrestore.selfsup.blind_spot import BlindSpotModel
+
+    return isinstance(network, BlindSpotModel)
 
 
 def knows(method: Method) -> frozenset[str]:
@@ -149,8 +172,11 @@ def _of_one_pass(result: FastResult, frame: RawFrame) -> Made:
 
 def _selfsup(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
     from physrestore.fast import default_network
+    from physrestore.selfsup.blind_spot import BlindSpotModel
     from physrestore.selfsup.method import restore_selfsup
 
+    if isinstance(options.network, BlindSpotModel):
+        return _blind_spot(frame, noise, options.network, options, progress)
     result = restore_selfsup(
         frame,
         noise,
@@ -163,6 +189,22 @@ def _selfsup(frame: RawFrame, noise: SensorNoise, options: Options, progress: Pr
         progress=progress,
     )
     return replace(_of_one_pass(result.restored, frame), numbers=result.numbers, notes=result.notes)
+
+
+def _blind_spot(
+    frame: RawFrame, noise: SensorNoise, model: BlindSpotModel, options: Options, progress: Progress | None
+) -> Made:
+    from physrestore.selfsup.blind_spot_method import restore_mosaic
+
+    result = restore_mosaic(
+        frame, noise, model=model, strength=options.strength, device=options.torch_device, progress=progress
+    )
+    return Made(
+        mosaic=sampled(result.light.expand(3, -1, -1), frame),  # whichever colour a site has
+        uncertainty=result.std[None] if options.uncertainty else None,
+        numbers=result.numbers,
+        notes=result.notes,
+    )
 
 
 def _classic(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
@@ -232,11 +274,20 @@ def sampled(rgb: Tensor, frame: RawFrame) -> NDArray[np.uint16]:
         rgb: (3, H, W) linear camera RGB, black at 0, white at 1.
         frame: Levels and array; sites that are clipped in it keep their value.
     """
-    height, width = frame.shape
-    index = torch.tensor([["RGB".index(colour) for colour in row] for row in frame.cfa.rows])
+    mosaic = np.empty(frame.shape, dtype=np.uint16)
+    for start in range(0, frame.shape[0], BAND):
+        rows = slice(start, start + BAND)
+        # Levels and colours repeat from the first row of every band.
+        mosaic[rows] = _sampled_rows(rgb[:, rows], replace(frame, mosaic=frame.mosaic[rows], masked=()))
+    return mosaic
+
+
+def _sampled_rows(rgb: Tensor, part: RawFrame) -> NDArray[np.uint16]:
+    height, width = part.shape
+    index = torch.tensor([["RGB".index(colour) for colour in row] for row in part.cfa.rows])
     x = rgb.gather(0, tile_to(index, height, width)[None])[0]
-    black = tile_to(torch.from_numpy(frame.black_level).float(), height, width)
-    white = tile_to(torch.from_numpy(frame.white_level).float(), height, width)
+    black = tile_to(torch.from_numpy(part.black_level).float(), height, width)
+    white = tile_to(torch.from_numpy(part.white_level).float(), height, width)
     codes = (black + x * (white - black)).round_().clamp_(0, np.iinfo(np.uint16).max)
-    source = torch.from_numpy(frame.mosaic.astype(np.float32))
-    return torch.where(frame.clipped()[0, 0], source, codes).numpy().astype(np.uint16)
+    source = torch.from_numpy(part.mosaic.astype(np.float32))
+    return torch.where(part.clipped()[0, 0], source, codes).numpy().astype(np.uint16)

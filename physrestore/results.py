@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypedDict
@@ -55,6 +56,17 @@ def uncertainty_paths(target: Path) -> tuple[Path, Path]:
 def preview_path(target: Path) -> Path:
     """Where the before/after picture of a result goes."""
     return target.with_name(f"{target.stem}_preview.png")
+
+
+def shown_by(kind: OutputKind, result: Restoration, *, preview: bool = False) -> Restoration:
+    """A restoration without what `write_result` would not write: a waiting mosaic of 24 MP without 288 MB of colours.
+
+    Args:
+        kind: As in `write_result`, like ``preview``.
+        result: All of it.
+        preview: See ``kind``.
+    """
+    return result if preview or kind is not OutputKind.CFA_DNG else replace(result, rgb=None)
 
 
 def write_result(

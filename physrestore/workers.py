@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from noise_models.rawfile import Decoder
+from physrestore.allocator import keep_freed_memory
 from physrestore.batch import Outcome, Settings, Status, prepare_targets, restore_file
 from physrestore.errors import MissingPackage, RestoreError
 from physrestore.inputs import Job
@@ -109,6 +110,7 @@ def _work(
     """One file, in a worker."""
     import torch
 
+    keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     if not job.source.exists():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
 import typer
 
 from physrestore import __version__
-from physrestore.cli import adapt, calibrate, demo, doctor, export, inspect, profile, restore, simulate, train
+from physrestore.cli import adapt, calibrate, compare, demo, doctor, export, inspect, profile, restore, simulate, train
 from physrestore.cli.console import Exit, note, say
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.add_typer(profile.app, name="profile")
 app.command("simulate")(simulate.simulate)
 app.command("restore")(restore.restore)
+app.command("compare")(compare.compare)
 app.command("train")(train.train)
 app.command("adapt")(adapt.adapt)
 app.command("export")(export.export)
@@ -57,5 +59,7 @@ def main() -> None:
     except SystemExit as end:
         # typer turns Ctrl-C into this code without a word.
         if end.code == Exit.INTERRUPTED:
+            # A second Ctrl-C must not change the exit code, nor end the writing of a file that is being finished.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             note("physrestore: interrupted; finished results are whole, and the next run skips them.")
         raise

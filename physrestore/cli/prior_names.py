@@ -40,7 +40,7 @@ class NamedPrior:
     Attributes:
         name: For records: with a digest where there are weights.
         prior: A denoiser of colour pictures.
-        network: A network that takes mosaics.
+        network: A network that takes mosaics: a `MosaicNet`, or a `BlindSpotModel`.
     """
 
     name: str
@@ -61,8 +61,12 @@ def named_prior(word: str) -> NamedPrior:
     path = Path(word)
     if path.suffix == ".safetensors":
         from physrestore.networks.store import load_network
+        from physrestore.selfsup.blind_spot_file import is_blind_spot, load_blind_spot
 
-        return _of_network(load_network(_existing(path)), f"{path.stem} {_digest(path)}")
+        name = f"{path.stem} {_digest(path)}"
+        if is_blind_spot(path):
+            return NamedPrior(name, network=load_blind_spot(path))
+        return _of_network(load_network(path), name)
     if path.suffix == ".onnx":
         return NamedPrior(f"{path.stem} {_digest(_existing(path))}", _of_onnx(path))
     if ":" in word:

@@ -91,10 +91,12 @@ def restore(
     A second run skips what is finished. One bad file costs one file.
     """
     from physrestore import batch
+    from physrestore.allocator import keep_freed_memory
     from physrestore.inputs import collect, plan
     from physrestore.pipeline import Method
     from physrestore.results import OutputKind
 
+    keep_freed_memory()
     kind = OutputKind(output or ("linear-dng" if method == "pnp" else "cfa-dng"))
     if scale > 1 and kind is OutputKind.CFA_DNG:
         raise fail("--scale 2 has no mosaic to write: use --output linear-dng, tiff or npz.", Exit.USAGE)

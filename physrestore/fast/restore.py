@@ -116,10 +116,14 @@ def restore_fast(
         if progress is not None:
             progress(done / total)
 
-    made = map_tiles(solve, ready.planes, tile=tile, halo=HALO, align=ALIGN, on_tile=on_tile)
+    def finite(planes: Tensor) -> Tensor:
+        out = solve(planes)
+        if not bool(torch.isfinite(out[:3]).all()):
+            raise RestoreError(f"The network's result on {engine.name} is not finite. Try 'pnp', and report it.")
+        return out
+
+    made = map_tiles(finite, ready.planes, tile=tile, halo=HALO, align=ALIGN, on_tile=on_tile)
     rgb, std = made[:3], made[3:]
-    if not bool(torch.isfinite(rgb).all()):
-        raise RestoreError(f"The network's result on {engine.name} is not finite. Try the method 'pnp', and report it.")
     level = float(space.scale.max())
     left = 1.0 if share == 0 else (1.0 - share + share * _std_left(replace(solve, share=1.0, cfa=FLAT_CFA))) ** 2
     numbers = {

@@ -12,11 +12,14 @@ Source: ITU-T T.81, annex H; DNG specification 1.7, chapter 2 ("Compression").
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import imagecodecs
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from physrestore.errors import UnwritableImage
@@ -78,13 +81,21 @@ def tiling(height: int, width: int, *, samples: int, interleave: bool) -> Tiling
 
 
 def encode_tiles(pixels: NDArray[np.uint16], cut: Tiling) -> Iterator[bytes]:
-    """The tiles of (H, W) or (H, W, samples) pixels, left to right, top to bottom, one at a time."""
+    """The tiles of (H, W) or (H, W, samples) pixels, left to right, top to bottom.
+
+    As many at a time as torch uses threads: the encoder lets other threads run.
+    """
     samples = 1 if pixels.ndim == 2 else pixels.shape[2]
     frame = (cut.tile_height, cut.tile_width * samples // cut.components, cut.components)
-    for top in range(0, cut.height, cut.tile_height):
-        for left in range(0, cut.width, cut.tile_width):
-            tile = pixels[top : top + cut.tile_height, left : left + cut.tile_width]
-            yield _encode(_filled(tile, cut).reshape(frame))
+
+    def encoded(corner: tuple[int, int]) -> bytes:
+        top, left = corner
+        tile = pixels[top : top + cut.tile_height, left : left + cut.tile_width]
+        return _encode(_filled(tile, cut).reshape(frame))
+
+    corners = itertools.product(range(0, cut.height, cut.tile_height), range(0, cut.width, cut.tile_width))
+    with ThreadPoolExecutor(torch.get_num_threads(), "encode") as pool:
+        yield from pool.map(encoded, corners)
 
 
 def _filled(tile: NDArray[np.uint16], cut: Tiling) -> NDArray[np.uint16]:

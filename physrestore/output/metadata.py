@@ -76,7 +76,17 @@ def copy_metadata(source: Path, target: Path) -> MetadataCopy:
     names = [str(source.absolute()), *_GROUPS, "-overwrite_original", str(target.absolute())]
     command = [str(tool), "-config", "", "-q", "-m", "-tagsFromFile", *names]
     try:
-        answer = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_TIMEOUT_S, check=False)
+        answer = subprocess.run(
+            command,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=_TIMEOUT_S,
+            check=False,
+            # Out of the terminal's reach: Ctrl-C would end exiftool alone, and a result without its metadata would be
+            # published and taken for finished by the next run.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
+        )
     except subprocess.TimeoutExpired:
         return MetadataCopy(False, f"exiftool gave no answer within {_TIMEOUT_S:.0f} s; metadata were not copied.")
     except OSError as error:

@@ -109,9 +109,28 @@ def before_after_png(
         top, left = place.region[:2]
         label = f"{place.label}, {scale}00 %, row {top}, column {left}"
         rows.append([(f"{name}: {label}", view(place.region)) for name, view in views])
-    sheet = _sheet(rows)
+    sheet = labelled_grid(rows)
     originals = [*protect, *([] if before.source.path is None else [before.source.path])]
     publish(path, lambda file: sheet.save(file, format="PNG"), overwrite=overwrite, protect=originals)
+
+
+def labelled_grid(rows: list[list[tuple[str, NDArray[np.uint8]]]]) -> Image.Image:
+    """Pictures in a grid, each below its label; all columns are as wide as the widest picture."""
+    column = max(picture.shape[1] for row in rows for _, picture in row)
+    heights = [_LABEL_HEIGHT + max(picture.shape[0] for _, picture in row) for row in rows]
+    columns = max(len(row) for row in rows)
+    size = (_GAP + columns * (column + _GAP), _GAP + sum(height + _GAP for height in heights))
+    sheet = Image.new("RGB", size, _BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(_FONT_SIZE)
+    y = _GAP
+    for row, height in zip(rows, heights, strict=True):
+        for k, (label, picture) in enumerate(row):
+            x = _GAP + k * (column + _GAP)
+            draw.text((x, y), label, fill=_INK, font=font)
+            sheet.paste(Image.fromarray(np.ascontiguousarray(picture)), (x, y + _LABEL_HEIGHT))
+        y += height + _GAP
+    return sheet
 
 
 def _scores(luminance: NDArray[np.floating], window: tuple[int, int]) -> dict[str, NDArray[np.floating]]:
@@ -182,22 +201,3 @@ def _thumbnail_step(frame: RawFrame) -> int:
     """Periods of the array that one pixel of the thumbnail stands for."""
     side = max(-(-size // period) for size, period in zip(frame.shape, frame.cfa.period, strict=True))
     return -(-side // _THUMBNAIL_SIDE)
-
-
-def _sheet(rows: list[list[tuple[str, NDArray[np.uint8]]]]) -> Image.Image:
-    """Labelled pictures in a grid."""
-    column = max(picture.shape[1] for row in rows for _, picture in row)
-    heights = [_LABEL_HEIGHT + max(picture.shape[0] for _, picture in row) for row in rows]
-    columns = max(len(row) for row in rows)
-    size = (_GAP + columns * (column + _GAP), _GAP + sum(height + _GAP for height in heights))
-    sheet = Image.new("RGB", size, _BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(_FONT_SIZE)
-    y = _GAP
-    for row, height in zip(rows, heights, strict=True):
-        for k, (label, picture) in enumerate(row):
-            x = _GAP + k * (column + _GAP)
-            draw.text((x, y), label, fill=_INK, font=font)
-            sheet.paste(Image.fromarray(np.ascontiguousarray(picture)), (x, y + _LABEL_HEIGHT))
-        y += height + _GAP
-    return sheet

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from noise_models.errors import NoiseModelError
 from noise_models.frame import RawFrame
 from noise_models.profile import CameraProfile
-from noise_models.rawfile import Decoder, read_raw
 from noise_models.sensor import SensorNoise
-from physrestore.errors import OutputExists, PhysrestoreError, RestoreError, TrainingError
+from physrestore.errors import OutputExists, TrainingError
 from physrestore.networks.store import save_network
-from physrestore.noise_choice import choose_noise
 from physrestore.output.publish import publish_bytes
 from physrestore.selfsup.adapt import Adapted, AdaptSettings, adapt
 from physrestore.selfsup.crops import NoisyImage
-from physrestore.selfsup.frames import mosaic_task, noisy_frame
+from physrestore.selfsup.frames import noisy_frame
+from physrestore.selfsup.gathering import NAMED, Square, gather
+from physrestore.selfsup.held_out_gate import Verdict
 from physrestore.selfsup.tasks import Demosaicking
 from physrestore.training.card import Card
-
-# Of every photo this many squares are kept in memory: a folder of 24-megapixel photos would not fit whole.
-SQUARES, SIDE = 6, 480
-# Corners of squares are multiples of it: in phase with every colour filter array.
-ALIGN = 48
 
 
 @dataclass(frozen=True)
@@ -39,11 +33,13 @@ class FolderAdaptation:
         adapted: The network and the verdict on it.
         used: Files that were learned from.
         refused: Files that could not be, with the reason.
+        passed_over: Files that were not opened, the others being enough.
     """
 
     adapted: Adapted
     used: tuple[Path, ...]
     refused: dict[Path, str]
+    passed_over: tuple[Path, ...] = ()
 
 
 def adapt_to_files(
@@ -58,10 +54,10 @@ def adapt_to_files(
 ) -> FolderAdaptation:
     """Read files, find their noise as `restore` does, and adapt a copy of a network to them.
 
-    A file that cannot be read, whose noise is not known, or whose array differs from the first one's costs only itself.
+    Files may differ in everything but the kind of their colour filter array; see `physrestore.selfsup.gathering`.
 
     Args:
-        files: Raw files of one kind of colour filter array.
+        files: Raw files.
         network: A `MosaicNet` to start from; never changed.
         profile: Of the camera; None: as `choose_noise` finds it.
         profile_folder: Where it looks.
@@ -70,32 +66,33 @@ def adapt_to_files(
         on_file: Called before every file.
 
     Raises:
-        TrainingError: no file can be learned from.
-        ValueError: pictures that are too small or too few for a verdict.
+        TrainingError: no file can be learned from, or they are too small or too few for a verdict.
     """
     generator = torch.Generator().manual_seed(seed)
-    images: list[NoisyImage] = []
-    used, refused = [], {}
-    first: RawFrame | None = None
-    task: Demosaicking | None = None
-    with Decoder() as decoder:
-        for path in files:
-            if on_file is not None:
-                on_file(path)
-            try:
-                frame = read_raw(path, decoder=decoder)
-                noise = choose_noise(frame, given=profile, folder=profile_folder).noise
-                images += _squares(frame, noise, first or frame, generator)
-                if task is None:
-                    first, task = frame, mosaic_task(frame, noise)
-                used.append(path)
-            except (NoiseModelError, PhysrestoreError, OSError) as error:
-                refused[path] = str(error)
-    if task is None:
-        reasons = "; ".join(f"{path.name}: {reason}" for path, reason in list(refused.items())[:3])
-        raise TrainingError(f"None of {len(files)} files can be learned from ({reasons}). Name other raw files.")
-    adapted = adapt(network, images, generator=generator, settings=settings, task=task)
-    return FolderAdaptation(adapted, tuple(used), refused)
+    found = gather(
+        files, noisy_squares, generator=generator, profile=profile, profile_folder=profile_folder, on_file=on_file
+    )
+    try:
+        adapted = adapt(network, found.pieces, generator=generator, settings=settings, task=Demosaicking(found.cfa))
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+    return FolderAdaptation(adapted, found.used, found.refused, found.passed_over)
+
+
+def noisy_squares(frame: RawFrame, noise: SensorNoise, places: Sequence[Square]) -> list[NoisyImage]:
+    """Squares of a frame in its own working space; for `gather`.
+
+    Args:
+        frame: Bayer, quad-Bayer or X-Trans.
+        noise: Its noise, with the gain known.
+        places: Of the squares.
+
+    Raises:
+        ProfileError: the noise describes other planes, or its gain is unknown.
+        RestoreError: values that are not finite.
+    """
+    image = noisy_frame(frame, noise)
+    return [image.window(place.rows, place.columns) for place in places]
 
 
 def write_adapted(
@@ -115,54 +112,86 @@ def write_adapted(
         OutputExists: the file exists and ``overwrite`` is False.
         TrainingError: another ending.
     """
-    if path.suffix != ".safetensors":
-        raise TrainingError(f"Weights end in .safetensors; {path.name!r} does not.")
-    if path.exists() and not overwrite:
-        raise OutputExists(path, "exists. Choose another name, or ask to overwrite it.")
-    verdict = result.adapted.verdict
-    quality = (
-        f"On {verdict.blocks} squares that it did not learn from, the expected squared error went from "
-        f"{verdict.before:.4f} to {verdict.after:.4f} of the noise's variance (standard error of the difference "
-        f"{verdict.standard_error:.4f}): {'a gain' if result.adapted.accepted else 'no clear gain'}."
+    write_judged(
+        path,
+        result.adapted.best,
+        verdict=result.adapted.verdict,
+        used=result.used,
+        purpose=f"{start}, adapted without clean pictures to raw files of one photographer",
+        recipe={"started from": start, "steps": result.adapted.best_step, "seed": seed},
+        licence=licence,
+        overwrite=overwrite,
     )
-    names = ", ".join(used.name for used in result.used[:5]) + (", ..." if len(result.used) > 5 else "")
+
+
+def write_judged(
+    path: Path,
+    network: nn.Module,
+    *,
+    verdict: Verdict,
+    used: Sequence[Path],
+    purpose: str,
+    recipe: Mapping[str, object],
+    licence: str,
+    overwrite: bool = False,
+) -> None:
+    """Write a network that was judged against the one it started from, and its card; the weights come last.
+
+    Args:
+        path: Ends in ``.safetensors``.
+        network: A `MosaicNet`.
+        verdict: On it.
+        used: Files that it learned from.
+        purpose: One sentence, for the card.
+        recipe: For the card.
+        licence: Of the weights.
+        overwrite: Replace files that exist.
+
+    Raises:
+        OutputExists: the file exists and ``overwrite`` is False.
+        TrainingError: another ending.
+    """
+    check_target(path, overwrite=overwrite)
+    quality = (
+        f"On {verdict.blocks} squares that it did not learn from, the expected squared error of measured colours went "
+        f"from {verdict.before:.4f} to {verdict.after:.4f} of the noise's variance; over all colours, changes of those "
+        f"that were not measured counted as errors, by {verdict.difference:+.4f} (standard error "
+        f"{verdict.standard_error:.4f}): {'a gain' if verdict.better else 'no clear gain'}."
+    )
     card = Card(
         title=path.stem,
-        purpose=f"{start}, adapted without clean pictures to raw files of one photographer",
+        purpose=purpose,
         noise_range="that of the network it started from",
-        data=f"{len(result.used)} noisy raw files ({names}); no clean picture.",
-        recipe={"started from": start, "steps": result.adapted.best_step, "seed": seed},
+        data=f"{named(used)}; no clean picture.",
+        recipe=recipe,
         quality=quality,
         limits=("It may be worse than its start on photos of another kind than those.",),
         licence=licence,
     )
-    digest = hashlib.sha256("".join(used.name for used in result.used).encode()).hexdigest()[:12]
-    about = {"purpose": card.purpose, "licence": licence, "adapted_to": digest, "quality": quality}
+    digest = hashlib.sha256("".join(one.name for one in used).encode()).hexdigest()[:12]
+    about = {"purpose": purpose, "licence": licence, "adapted_to": digest, "quality": quality}
     publish_bytes(path.with_suffix(".card.md"), card.markdown().encode(), overwrite=True)
-    save_network(path, result.adapted.best, about=about)
+    save_network(path, network, about=about)
 
 
-def _squares(frame: RawFrame, noise: SensorNoise, first: RawFrame, generator: torch.Generator) -> list[NoisyImage]:
-    """Some squares of a frame, in phase with the first frame's array."""
-    if frame.cfa.is_mono or frame.cfa != first.cfa:
-        raise RestoreError(
-            f"The array is {frame.cfa.name}; the first file's is {first.cfa.name}, and colours are needed."
-        )
-    image = noisy_frame(frame, noise)
-    height, width = frame.shape
-    side = min(SIDE, *(size // ALIGN * ALIGN for size in (height, width)))
-    if side < ALIGN:
-        raise RestoreError(f"A frame of {frame.shape} is too small: needed are {ALIGN}x{ALIGN} pixels.")
-    corners = {
-        tuple(
-            int(torch.randint((size - side) // ALIGN + 1, (), generator=generator)) * ALIGN for size in (height, width)
-        )
-        for _ in range(SQUARES)
-    }
-    return [_window(image, top, left, side) for top, left in sorted(corners)]
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Refuse a name for weights, before the work.
+
+    Raises:
+        OutputExists: the file exists and ``overwrite`` is False.
+        TrainingError: another ending.
+    """
+    if path.suffix != ".safetensors":
+        raise TrainingError(f"Weights end in .safetensors; {path.name!r} does not.")
+    if path.exists() and not overwrite:
+        raise OutputExists(path, "exists. Choose another name, or ask to overwrite it.")
 
 
-def _window(image: NoisyImage, top: int, left: int, side: int) -> NoisyImage:
-    rows, columns = slice(top, top + side), slice(left, left + side)
-    weights = None if image.weights is None else image.weights[..., rows, columns].clone()
-    return NoisyImage(image.values[..., rows, columns].clone(), image.noise.window(rows, columns), image.cfa, weights)
+def named(files: Sequence[Path]) -> str:
+    """How many raw files, and the first of their names.
+
+    >>> named([Path("photos/1.dng"), Path("photos/2.dng")])
+    '2 noisy raw files (1.dng, 2.dng)'
+    """
+    names = ", ".join(one.name for one in files[:NAMED]) + (", ..." if len(files) > NAMED else "")
+    return f"{len(files)} noisy raw files ({names})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import lcm
 from typing import NamedTuple
 
@@ -28,15 +28,18 @@ class NoisyImage:
         cfa: Of a mosaic, from its top-left; None: every channel is a picture of its own.
         weights: Broadcasts to ``values``; 0 for clipped and defective sites, which are neither learned from nor judged
             by. None: all count.
+        black: (3, 1, 1), of a mosaic in the working space: what its values lie above, R, G, B. It differs from photo to
+            photo with ISO, camera and white balance. None: the task knows.
 
     Raises:
-        ValueError: a batch, or a mosaic of several channels.
+        ValueError: a batch, a mosaic of several channels, or a black that is not one number a colour.
     """
 
     values: Tensor
     noise: PixelNoise
     cfa: Cfa | None = None
     weights: Tensor | None = None
+    black: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Refuse batches, for which places would be ambiguous."""
@@ -44,12 +47,23 @@ class NoisyImage:
             raise ValueError(f"A noisy image is (1, C, H, W), not {tuple(self.values.shape)}. Give a list of images.")
         if self.cfa is not None and self.values.shape[1] != 1:
             raise ValueError(f"A {self.cfa.name} mosaic is (1, 1, H, W), not {tuple(self.values.shape)}.")
+        if self.black is not None and self.black.shape != (3, 1, 1):
+            raise ValueError(f"black is one number a colour, (3, 1, 1), not {tuple(self.black.shape)}.")
         self.noise.fitted(self.values)
 
     @property
     def period(self) -> tuple[int, int]:
         """Rows and columns after which the mosaic repeats."""
         return (1, 1) if self.cfa is None else self.cfa.period
+
+    def window(self, rows: slice, columns: slice) -> NoisyImage:
+        """A piece of it, copied, so that the whole can be let go of; slices have a start and an end."""
+        cfa = None if self.cfa is None else self.cfa.shifted(rows.start, columns.start)
+        part, weights = self.noise.window(rows, columns), self.weights
+        noise = replace(part, gain=part.gain.clone(), sigma=part.sigma.clone(), row=part.row.clone())
+        if weights is not None:
+            weights = weights.expand(self.values.shape)[..., rows, columns].clone()
+        return NoisyImage(self.values[..., rows, columns].clone(), noise, cfa, weights, self.black)
 
 
 class Place(NamedTuple):
@@ -67,11 +81,13 @@ class Batch(NamedTuple):
         y: (B, C, side, side).
         noise: Of them, maps of the same shape.
         weights: The same shape.
+        black: Of every window's photo, (B, 3, 1, 1); None: the task knows.
     """
 
     y: Tensor
     noise: PixelNoise
     weights: Tensor
+    black: Tensor | None = None
 
 
 def window_side(side: int, period: tuple[int, int]) -> int:
@@ -128,7 +144,10 @@ def cut(images: Sequence[NoisyImage], places: Sequence[Place], side: int, masks:
         weights.append(counted)
     gain, sigma, row = (torch.cat(parts) for parts in zip(*laws, strict=True))
     noise = PixelNoise(gain, sigma, row, images[places[0].image].noise.row_groups)
-    return Batch(torch.cat(y), noise, torch.cat(weights))
+    levels = [images[place.image].black for place in places]
+    blacks = [level.to(y[0]) for level in levels if level is not None]
+    black = torch.stack(blacks) if len(blacks) == len(places) else None
+    return Batch(torch.cat(y), noise, torch.cat(weights), black)
 
 
 def contrast(batch: Batch, period: tuple[int, int]) -> Tensor:

@@ -13,6 +13,8 @@ from physrestore.selfsup.losses.pixel_noise import PixelNoise
 
 # Clean image (B, C, H, W) and the generator of the draws, to a measurement of it and the std of its noise.
 Renoise = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
+# The same, and the image that is to be found again, where that is not the one given.
+Anew = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor, Tensor]]
 # Student, measurement and std of its noise, to the image in the teacher's terms.
 Answer = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -26,6 +28,8 @@ class Lesson:
         std: Of its noise, broadcasts to ``y``.
         estimate: The teacher's posterior mean, (1, C', H, W).
         weights: Broadcasts to ``estimate``; 0 where the teacher knows nothing. None: all count.
+        anew: Measures windows of the estimate, where pictures differ in their noise or the student is to answer
+            something else; None: as `distil` is told.
 
     Raises:
         ValueError: a batch, or pictures of different sizes.
@@ -35,6 +39,7 @@ class Lesson:
     std: Tensor
     estimate: Tensor
     weights: Tensor | None = None
+    anew: Anew | None = None
 
     def __post_init__(self) -> None:
         """Refuse what crops could not be cut from alike."""
@@ -98,7 +103,7 @@ def distil(
     lessons: Sequence[Lesson],
     student: nn.Module,
     *,
-    renoise: Renoise,
+    renoise: Renoise | None = None,
     generator: torch.Generator,
     settings: DistilSettings | None = None,
     answer: Answer | None = None,
@@ -113,20 +118,21 @@ def distil(
     Args:
         lessons: Pictures with the teacher's images.
         student: Trained in place.
-        renoise: Draws measurements of the teacher's images; `with_pixel_noise`, or a `NoiseSampler`.
+        renoise: Draws measurements of the teacher's images; `with_pixel_noise`, or a `NoiseSampler`. None: every lesson
+            has its own.
         generator: Of windows and noise, on the CPU.
         settings: As `DistilSettings`; None: its defaults.
         answer: How the student is called; None: ``student(y, std)``.
         clock: For the budget [s].
 
     Raises:
-        ValueError: no lesson, or one smaller than the windows.
+        ValueError: no lesson, one smaller than the windows, or one whose noise is not told.
 
     Source:
         Wu et al., "Unpaired learning of deep image denoising" (DBSN), ECCV 2020, section 3.4.
     """
     begin, settings = clock(), settings or DistilSettings()
-    _check(lessons, settings)
+    _check(lessons, settings, renoise)
     call = _with_std if answer is None else answer
     optimiser = torch.optim.Adam(student.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
@@ -135,10 +141,9 @@ def distil(
     for _ in range(settings.steps):
         if settings.budget_s is not None and clock() - begin >= settings.budget_s:
             break
-        y, std, image, weights = _windows(lessons, settings, generator)
-        fresh, fresh_std = renoise(image, generator)
+        y, std, image, weights, fresh, fresh_std, again = _windows(lessons, settings, renoise, generator)
         loss = _error(call(student, y, std), image, std, weights)
-        loss = loss + settings.renoised * _error(call(student, fresh, fresh_std), image, fresh_std, weights)
+        loss = loss + settings.renoised * _error(call(student, fresh, fresh_std), again, fresh_std, weights)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -165,14 +170,15 @@ def with_pixel_noise(noise: PixelNoise, *, measure: Callable[[Tensor], Tensor] |
 
 
 def _error(answer: Tensor, image: Tensor, std: Tensor, weights: Tensor) -> Tensor:
-    """Mean squared difference in units of the mean variance of the noise."""
-    return ((answer - image).square() * weights).sum() / weights.sum().clamp(min=1.0) / std.square().mean()
+    """Mean squared difference in units of the mean variance of each window's noise."""
+    variance = std.square().mean(dim=(1, 2, 3), keepdim=True)
+    return ((answer - image).square() / variance * weights).sum() / weights.sum().clamp(min=1.0)
 
 
 def _windows(
-    lessons: Sequence[Lesson], settings: DistilSettings, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Measurements, stds, teacher's images and weights of random windows, (B, C, crop, crop) each."""
+    lessons: Sequence[Lesson], settings: DistilSettings, renoise: Renoise | None, generator: torch.Generator
+) -> tuple[Tensor, ...]:
+    """Of random windows: measurements, stds, teacher's images, weights; new measurements, stds, what they ask for."""
     parts: list[tuple[Tensor, ...]] = []
     for number in torch.randint(len(lessons), (settings.batch,), generator=generator).tolist():
         lesson = lessons[number]
@@ -181,12 +187,22 @@ def _windows(
         window = (..., slice(top, top + settings.crop), slice(left, left + settings.crop))
         weights = torch.ones_like(lesson.estimate) if lesson.weights is None else lesson.weights
         full = (lesson.y, lesson.std.expand(lesson.y.shape), lesson.estimate, weights.expand(lesson.estimate.shape))
-        parts.append(tuple(value[window] for value in full))
-    y, std, image, weights = (torch.cat(values).detach() for values in zip(*parts, strict=True))
-    return y, std, image, weights
+        y, std, image, counted = (value[window] for value in full)
+        fresh, fresh_std, again = _measured_anew(lesson, renoise, image, generator)
+        parts.append((y, std, image, counted, fresh, fresh_std.expand(fresh.shape), again))
+    return tuple(torch.cat(values).detach() for values in zip(*parts, strict=True))
 
 
-def _check(lessons: Sequence[Lesson], settings: DistilSettings) -> None:
+def _measured_anew(
+    lesson: Lesson, renoise: Renoise | None, image: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    if lesson.anew is not None:
+        return lesson.anew(image, generator)
+    assert renoise is not None  # checked before the first step
+    return *renoise(image, generator), image
+
+
+def _check(lessons: Sequence[Lesson], settings: DistilSettings, renoise: Renoise | None) -> None:
     if not lessons:
         raise ValueError("There is no lesson: give the teacher's images of some pictures.")
     for number, lesson in enumerate(lessons):
@@ -195,6 +211,8 @@ def _check(lessons: Sequence[Lesson], settings: DistilSettings) -> None:
                 f"Lesson {number + 1} is {tuple(lesson.y.shape[-2:])}, smaller than windows of {settings.crop}. Use a "
                 "smaller crop."
             )
+        if lesson.anew is None and renoise is None:
+            raise ValueError(f"The noise of lesson {number + 1} is not told. Give it anew, or renoise for all.")
 
 
 def _with_std(student: nn.Module, y: Tensor, std: Tensor) -> Tensor:

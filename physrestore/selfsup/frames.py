@@ -8,14 +8,13 @@ from noise_models.sensor import SensorNoise
 from physrestore.pnp.prepare import Prepared, prepare
 from physrestore.selfsup.crops import NoisyImage
 from physrestore.selfsup.losses.pixel_noise import PixelNoise
-from physrestore.selfsup.tasks import Demosaicking
-from physrestore.working_space import WorkingSpace, one_hot
+from physrestore.working_space import one_hot
 
 
 def noisy_frame(frame: RawFrame, noise: SensorNoise) -> NoisyImage:
     """A frame in the working space, above its black, with row offsets subtracted and defects out of the way.
 
-    A network adapted to it with the task of `mosaic_task` goes straight into `physrestore.fast.restore_fast`.
+    A network adapted to it with the task `Demosaicking` goes straight into `physrestore.fast.restore_fast`.
 
     Args:
         frame: Bayer, quad-Bayer or X-Trans.
@@ -39,18 +38,10 @@ def noisy_picture(ready: Prepared, cfa: Cfa) -> NoisyImage:
     colours = one_hot(cfa, *values.shape)[0]
     black, std = ((level * colours).sum(0) for level in (ready.space.black, ready.space.scale))
     weights = known * (1.0 - clipped)
-    return NoisyImage((values - black)[None, None], PixelNoise.of(sigma=std[None, None]), cfa, weights[None, None])
-
-
-def mosaic_task(frame: RawFrame, noise: SensorNoise) -> Demosaicking:
-    """What a mosaic network is asked of this frame, and of others of the same camera, ISO and white balance.
-
-    Args:
-        frame: As in `noisy_frame`.
-        noise: As there.
-
-    Raises:
-        CfaError: a monochrome frame.
-        ProfileError: the noise describes other planes, or its gain is unknown.
-    """
-    return Demosaicking(frame.cfa, WorkingSpace.of_frame(frame, noise).black)
+    return NoisyImage(
+        (values - black)[None, None],
+        PixelNoise.of(sigma=std[None, None]),
+        cfa,
+        weights[None, None],
+        ready.space.black,
+    )

@@ -41,12 +41,13 @@ class Role(IntEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Two networks compared; scores are squared errors in units of the noise's variance.
+    """Two networks compared; scores are squared errors in units of the variance of each square's own noise.
 
     Attributes:
         before: Mean score of the first over the squares, at measured values.
         after: Of the second.
-        difference: Second minus first; where not all colours were measured, the mean over the three.
+        difference: Second minus first; where not all colours were measured, the mean over the three, in which a change
+            of the others counts as an error.
         standard_error: Of the difference.
         blocks: Squares.
     """
@@ -136,11 +137,12 @@ class HeldOutGate:
                 places = self._places[start : start + self._batch]
                 batch = cut(self.images, places, self.side, masks)
                 # The same random numbers for both, and for every comparison.
-                draws = [torch.Generator().manual_seed(self.seed + start) for _ in range(3)]
+                draws = [torch.Generator().manual_seed(self.seed + start) for _ in range(2)]
+                own = task.of_batch(batch)
                 risks = (
-                    self._measured(before, task, batch, draws[0]),
-                    self._measured(after, task, batch, draws[1]),
-                    task.unseen_difference(before, after, batch, generator=draws[2]),
+                    self._measured(before, own, batch, draws[0]),
+                    self._measured(after, own, batch, draws[1]),
+                    own.unseen_change(before, after, batch),
                 )
                 for k, place in enumerate(places):
                     index = numbers.of_window(place, self.side)
@@ -151,7 +153,7 @@ class HeldOutGate:
         return _verdict(first, second, unseen, windows)
 
     def _measured(self, network: nn.Module, task: Task, batch: Batch, generator: torch.Generator) -> Risk:
-        y, noise, weights = batch
+        y, noise, weights, _ = batch
         risk = self.judge.risk(
             lambda v, std: task.estimate(network, v, std), y, noise, generator=generator, weights=weights
         )
@@ -208,11 +210,10 @@ def _deal(size: torch.Size, shares: tuple[float, float], generator: torch.Genera
 def _verdict(first: Tensor, second: Tensor, unseen: Tensor, windows: Tensor) -> Verdict:
     """Of sums of weighted values, variances and weights by square; two of three colours are unseen, if any are."""
     known = first[2] > 0
-    variance = first[1].sum() / first[2].sum()
-    before, after = (sums[0][known] / sums[2][known] / variance for sums in (first, second))
+    before, after = (sums[0][known] / sums[1][known] for sums in (first, second))
     difference = after - before
     if bool(unseen[2].any()):
-        difference = (difference + 2.0 * unseen[0][known] / unseen[2][known] / variance) / 3.0
+        difference = (difference + 2.0 * unseen[0][known] / unseen[1][known]) / 3.0
     if not bool(torch.isfinite(before).all()):
         raise ValueError("The network returns values that are not finite: there is nothing to adapt.")
     if not bool(torch.isfinite(difference).all()):

@@ -91,7 +91,7 @@ def restore_selfsup(
     ready = prepare(frame, noise, share=1.0)
     image = _on(noisy_picture(ready, frame.cfa), device)
     generator = torch.Generator().manual_seed(seed)
-    task = Demosaicking(frame.cfa, ready.space.black)
+    task = Demosaicking(frame.cfa)
     report = progress or (lambda _: None)
 
     def clock() -> float:

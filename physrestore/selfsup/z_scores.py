@@ -170,7 +170,7 @@ def _bins(data: ZInput, z: Tensor) -> tuple[tuple[ToneBin, ...], Tensor]:
         if not bool(mine.any()):
             continue
         edges = quantiles(data.mean[mine], BINS)
-        place = torch.bucketize(data.mean, edges)
+        place = torch.bucketize(data.mean.contiguous(), edges)
         for b in range(BINS):
             inside = mine & (place == b)
             values = z[inside].double()

@@ -1,7 +1,8 @@
 """Founding networks on white Gaussian noise: parameters, operations, processor time, PSNR on BSD68 and Set12.
 
 Without options it takes few pictures; all of them need ``--images 68`` and hours on one core. With ``--resume FILE``
-every picture's PSNR goes to that file as it comes, and a later run goes on from there. Noise is not clipped and has the
+every picture's PSNR goes to that file as it comes, a later run goes on from there, and ``--known`` prints the means of
+what the file holds, with those of DnCNN on the same pictures. Noise is not clipped and has the
 picture's number as its seed. Published weights are read from the shared data, ours from the package; networks without
 either show what they cost, and a dash for their quality.
 """
@@ -84,6 +85,13 @@ class Scores:
                     csv.writer(file).writerow([*key, self._known[key]])
         return self._known[key]
 
+    def by_column(self) -> dict[tuple[str, str, str], dict[str, float]]:
+        """(network, set, level) to the scores of its pictures by name."""
+        columns: dict[tuple[str, str, str], dict[str, float]] = {}
+        for (name, _, folder, level, picture), score in self._known.items():
+            columns.setdefault((name, folder, level), {})[picture] = score
+        return columns
+
 
 def run(arguments: list[str]) -> None:
     """Print the table; one thread, so that processor time compares work and not waiting."""
@@ -93,7 +101,11 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--only", default="", help="rows with this text in their name")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="keep the scores here, and go on from them")
+    parser.add_argument("--known", action="store_true", help="measure nothing, print what the file of --resume holds")
     chosen = parser.parse_args(arguments)
+    if chosen.known:
+        _print_known(Scores(chosen.resume))
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     scores = Scores(chosen.resume)
@@ -111,6 +123,17 @@ def run(arguments: list[str]) -> None:
             flush=True,
         )
     torch.set_num_threads(threads)
+
+
+def _print_known(scores: Scores) -> None:
+    """A line per network, set and level: pictures, mean, and the mean of DnCNN where it has been on all of them."""
+    columns = scores.by_column()
+    print(f"{'':30}{'set@level':>10}{'pictures':>10}{'PSNR':>8}{'DnCNN there':>13}")
+    for (name, folder, level), own in sorted(columns.items(), key=lambda item: item[0][1:]):
+        peer = columns.get(("DnCNN published", folder, level), {})
+        there = f"{np.mean([peer[picture] for picture in own]):.3f}" if own.keys() <= peer.keys() else "-"
+        mean = float(np.mean(list(own.values())))
+        print(f"{name:30}{f'{folder}@{level}':>10}{len(own):>10}{mean:>8.3f}{there:>13}")
 
 
 def _contenders() -> Iterator[Contender]:

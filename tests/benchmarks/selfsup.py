@@ -1,15 +1,15 @@
-"""Restoration without clean pictures: all parts of it, one after the other (single image, adaptation, folder).
+"""Restoration without clean pictures: all parts of it, one after the other.
 
---part single, adapt or folder runs one; what follows goes to that part (``selfsup --part single --seconds 20``).
+--part single, adapt, folder or distil runs one; what follows goes to it (``selfsup --part single --seconds 20``).
 """
 
 from __future__ import annotations
 
 import inspect
 
-from tests.benchmarks import selfsup_adapt, selfsup_folder, selfsup_single
+from tests.benchmarks import selfsup_adapt, selfsup_distil, selfsup_folder, selfsup_single
 
-PARTS = {"single": selfsup_single, "adapt": selfsup_adapt, "folder": selfsup_folder}
+PARTS = {"single": selfsup_single, "adapt": selfsup_adapt, "folder": selfsup_folder, "distil": selfsup_distil}
 
 
 def run(arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 Scenes made here (a page of text, a field of stars, two patterns) and Kodak24 crops, photographed by a virtual RGGB
 camera. The network adapts to each photo alone, without the truth; the gate decides. "gain" is that of what is returned,
 "ungated" that of the best copy whether accepted or not; both in dB of the developed picture (white-balanced, sRGB).
+"mosaic" is the gain at measured sites, in linear light: what a CFA DNG holds.
 
 --network, --level (electrons at white), --side, --steps, --rate, --images, --scenes choose; the default is small.
 """
@@ -28,7 +29,9 @@ from physrestore import weights
 from physrestore.fast import restore_fast
 from physrestore.quality import psnr
 from physrestore.selfsup.adapt import AdaptSettings, adapt
-from physrestore.selfsup.frames import mosaic_task, noisy_frame
+from physrestore.selfsup.frames import noisy_frame
+from physrestore.selfsup.tasks import Demosaicking
+from physrestore.working_space import one_hot
 from tests.shared_data import data_folder
 
 CFA = Cfa.parse("RGGB")
@@ -52,7 +55,7 @@ def run(arguments: list[str]) -> None:
     network = weights.load(options.network).network
     settings = replace(AdaptSettings(), steps=options.steps, learning_rate=options.rate, crop=72, unseen=options.unseen)
     print(
-        f"{'photo':10}{'before':>8}{'gain':>8}{'ungated':>9}  "
+        f"{'photo':10}{'before':>8}{'gain':>8}{'ungated':>9}{'mosaic':>8}  "
         "verdict (measured: before, after; all: difference; steps; CPU-s)"
     )
     gains = []
@@ -69,16 +72,17 @@ def _row(name: str, truth: Tensor, network: nn.Module, level: float, settings: A
         noisy_frame(frame, noise),
         generator=torch.Generator().manual_seed(0),
         settings=settings,
-        task=mosaic_task(frame, noise),
+        task=Demosaicking(frame.cfa),
     )
     seconds = time.process_time() - begin
-    before, after, best = (
-        psnr(developed(restore_fast(frame, noise, network=one).rgb), developed(truth))
-        for one in (network, result.network, result.best)
-    )
+    made = [restore_fast(frame, noise, network=one).rgb for one in (network, result.network, result.best)]
+    before, after, best = (psnr(developed(rgb), developed(truth)) for rgb in made)
+    colours = one_hot(frame.cfa, *frame.shape)[0]
+    mosaics = [psnr((rgb * colours).sum(0), (truth * colours).sum(0)) for rgb in made]
     verdict, word = result.verdict, "accepted" if result.accepted else "refused"
     print(
-        f"{name:10}{before:8.2f}{after - before:+8.3f}{best - before:+9.3f}  {word} ({verdict.before:.4f}, "
+        f"{name:10}{before:8.2f}{after - before:+8.3f}{best - before:+9.3f}{mosaics[1] - mosaics[0]:+8.3f}  {word} "
+        f"({verdict.before:.4f}, "
         f"{verdict.after:.4f}; {verdict.difference:+.4f} +- {verdict.standard_error:.4f}; "
         f"{result.best_step}/{result.steps}; {seconds:.0f})",
         flush=True,
