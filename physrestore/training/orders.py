@@ -29,7 +29,7 @@ from physrestore.training.tasks.onward import Onward, digest_of_weights
 TaskName = Literal["mosaic", "colour", "gray"]
 SizeName = Literal["small", "large"]
 
-MOSAIC_SIZES = {"small": MosaicNetConfig(), "large": MosaicNetConfig(channels=(24, 48, 96, 128))}
+MOSAIC_SIZES = {"small": MosaicNetConfig(), "large": MosaicNetConfig(channels=(32, 64, 96, 128))}
 COLOUR_SIZES = {"small": ColourNetConfig(channels=(32, 48, 64)), "large": ColourNetConfig()}
 # The paper's small network, and one of three times its parameters with half of its computation.
 GRAY_SIZES = {"small": CDLNetConfig(), "large": CDLNetConfig(filters=96, stride=2)}

@@ -148,7 +148,7 @@ def unet_parameters(inputs: int, outputs: int, channels: tuple[int, ...], blocks
 
 
 @pytest.mark.parametrize(
-    ("config", "megabytes"), [(MosaicNetConfig(), 1.0), (MosaicNetConfig((24, 48, 96, 128)), 4.0)], ids=["s", "l"]
+    ("config", "megabytes"), [(MosaicNetConfig(), 1.0), (MosaicNetConfig((32, 64, 96, 128)), 4.0)], ids=["s", "l"]
 )
 def test_parameters_and_size_of_the_file(config: MosaicNetConfig, megabytes: float) -> None:
     count = parameters(MosaicNet(config))
