@@ -107,8 +107,8 @@ def check_options(method: Method, options: Options) -> None:
     Raises:
         RestoreError: an option that the method does not know, or a device that is not there.
     """
+    _check_blind_spot(method, options)  # first: others that know networks do not know this one
     refuse_beyond(options, method=method.value, knows={one.value: knows(one) for one in _METHODS})
-    _check_blind_spot(method, options)
     _ = options.torch_device
 
 

@@ -26,13 +26,19 @@ class Tile:
         read: What the operation gets to see.
         write: Where its result belongs; overlaps the neighbours' by the blend.
         inside: Where ``write`` lies inside ``read``.
-        window: Weights of the result, shape of ``write``; over all tiles they sum to 1 at every pixel.
+        weights: Weights of the rows and of the columns of ``write``, between 0 and 1.
     """
 
     read: Slices
     write: Slices
     inside: Slices
-    window: Tensor
+    weights: tuple[Tensor, Tensor]
+
+    @property
+    def window(self) -> Tensor:
+        """Weights of the result, shape of ``write``; over all tiles they sum to 1 at every pixel."""
+        rows, columns = self.weights
+        return rows[:, None] * columns
 
 
 @dataclass(frozen=True)
@@ -69,14 +75,14 @@ def tiles(
             raise ValueError(f"{name} must be a multiple of align={align}, not {value}.")
     if tile <= 0 or blend > tile or blend % (2 * align):
         raise ValueError(f"blend must be a multiple of {2 * align} and at most the tile's {tile}, not {blend}.")
-    rows, columns = (list(_spans(size, tile=tile, halo=halo, blend=blend)) for size in (height, width))
+    rows, columns = (list(_spans(size, tile=tile, halo=halo, blend=blend, align=align)) for size in (height, width))
     for row in rows:
         for column in columns:
             yield Tile(
                 read=(row.read, column.read),
                 write=(row.write, column.write),
                 inside=(row.inside, column.inside),
-                window=row.weights[:, None] * column.weights,
+                weights=(row.weights, column.weights),
             )
 
 
@@ -106,13 +112,16 @@ def map_tiles(
     """
     result: Tensor | None = None
     height, width = planes.shape[-2:]
-    for piece in tiles(height, width, tile=tile, halo=halo, blend=blend, align=align):
+    pieces = tiles(height, width, tile=tile, halo=halo, blend=blend, align=align)
+    # The largest first: what it frees serves all that follow, where growing ones would each ask for new memory.
+    for piece in sorted(pieces, key=_pixels_read, reverse=True):
         out = function(planes[(slice(None), *piece.read)])[(slice(None), *piece.inside)]
         if result is None:
             result = out.new_zeros((out.shape[0], height, width))
-        result[(slice(None), *piece.write)].addcmul_(out, piece.window.to(out))
+        window = piece.window
+        result[(slice(None), *piece.write)].addcmul_(out, window.to(out))
         if on_tile is not None:
-            on_tile(piece.window.numel())
+            on_tile(window.numel())
     assert result is not None
     return result
 
@@ -173,11 +182,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-def _spans(size: int, *, tile: int, halo: int, blend: int) -> Iterator[_Span]:
-    """Spans along one axis; a remainder shorter than half a tile joins the last span."""
-    starts = list(range(0, size, tile))
-    if len(starts) > 1 and size - starts[-1] < max(tile // 2, blend):
-        starts.pop()
+def _pixels_read(piece: Tile) -> int:
+    rows, columns = piece.read
+    return int((rows.stop - rows.start) * (columns.stop - columns.start))
+
+
+def _spans(size: int, *, tile: int, halo: int, blend: int, align: int) -> Iterator[_Span]:
+    """Spans of about equal length along one axis; one is added where more than half a tile remains.
+
+    Equal tiles need equal memory: what one frees the next one takes.
+    """
+    whole, remainder = divmod(size, tile)
+    count = max(1, whole + (remainder > 0 and remainder >= max(tile // 2, blend)))
+    starts = [k * size // count // align * align for k in range(count)]
     for k, start in enumerate(starts):
         stop = size if k + 1 == len(starts) else starts[k + 1]
         first, last = start == 0, stop == size

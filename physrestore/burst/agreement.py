@@ -65,8 +65,18 @@ def agreement(reference: Cells, frame: Cells, motion: Motion, *, frames: int) ->
     # Back from smoothed differences of two frames to single sites of one.
     sites_per_colour = side**2 / len(template)
     harm = 2 * NOISE_KEPT / sites_per_colour * excess
+    return torch.where(inside, weight_of(harm, frames=frames), 0.0)
+
+
+def weight_of(harm: Tensor, *, frames: int) -> Tensor:
+    """Weight of sites that bring in an error, 0..1.
+
+    Args:
+        harm: ``B^2 / sigma^2``: squared error over the variance of a site's noise.
+        frames: N, the reference included.
+    """
     weight = 1.0 / (1.0 + (frames - 1) * harm)
-    return torch.where(inside, ((weight - NO_WEIGHT) / (1.0 - NO_WEIGHT)).clamp(min=0.0), 0.0)
+    return ((weight - NO_WEIGHT) / (1.0 - NO_WEIGHT)).clamp(min=0.0)
 
 
 def _detail(reference: Cells, template: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""All frames on the reference, on one page: cells -> whole motion -> local offsets -> agreement."""
+"""All frames on the reference, on one page: cells -> whole motion -> local offsets -> single sites -> agreement."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from physrestore.burst.agreement import LEAST_AGREEMENT, agreement
-from physrestore.burst.cells import Cells, cells_of
+from physrestore.burst.cells import cells_of
 from physrestore.burst.frames import LinearFrame
+from physrestore.burst.ghosts import Guide, shown
 from physrestore.burst.local import PITCH, local_offsets
 from physrestore.burst.motion import Motion
+from physrestore.burst.refine import refined
 from physrestore.burst.root import Root
 from physrestore.burst.whole import motion_between
 
@@ -32,12 +34,13 @@ class Aligned:
     used: bool
 
 
-def align_burst(frames: Sequence[LinearFrame], root: Root) -> tuple[Aligned, ...]:
+def align_burst(frames: Sequence[LinearFrame], root: Root, *, guide: Guide | None = None) -> tuple[Aligned, ...]:
     """Align every frame to the first.
 
     Args:
         frames: All in the exposure of the first.
         root: Of the first.
+        guide: A clean picture of the first: motions are refined and ghosts found on single sites; None: by cells alone.
     """
     reference = cells_of(frames[0], root)
     weights = reference.weights()
@@ -50,11 +53,12 @@ def align_burst(frames: Sequence[LinearFrame], root: Root) -> tuple[Aligned, ...
         matrix = torch.eye(3, dtype=torch.float64) if fit is None else fit.matrix
         offsets = local_offsets(grey, moving, matrix)
         motion = Motion.of(fit, offsets, pitch=PITCH, side=reference.side)
-        aligned.append(_judged(reference, cells, motion, frames=len(frames)))
+        if guide is not None:
+            motion = refined(motion, frame, guide.light)
+        if guide is None:
+            weight = agreement(reference, cells, motion, frames=len(frames))
+        else:
+            weight = shown(guide, frame, motion, side=reference.side, frames=len(frames))
+        used = float(weight.mean()) >= LEAST_AGREEMENT
+        aligned.append(Aligned(motion, weight if used else torch.zeros_like(weight), used))
     return tuple(aligned)
-
-
-def _judged(reference: Cells, cells: Cells, motion: Motion, *, frames: int) -> Aligned:
-    weight = agreement(reference, cells, motion, frames=frames)
-    used = float(weight.mean()) >= LEAST_AGREEMENT
-    return Aligned(motion, weight if used else torch.zeros_like(weight), used)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +11,9 @@ from torch import Tensor
 from physrestore.burst.align import Aligned
 from physrestore.burst.frames import LinearFrame
 from physrestore.burst.joint import Together
-from physrestore.burst.normal import REACH, NormalEquations, Sites
+from physrestore.burst.normal import NormalEquations, Sites
 from physrestore.burst.root import Root
-from physrestore.burst.warping import sample
+from physrestore.burst.sites import Look, sites_of
 from physrestore.tiling import Slices
 from physrestore.working_space import COLOURS
 
@@ -22,40 +21,6 @@ from physrestore.working_space import COLOURS
 AROUND = 7
 # A pixel whose colour was measured with this share of the mean diagonal of N counts half as measured.
 HALF_MEASURED = 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class _Look:
-    """Sites of one frame, before their light is known.
-
-    Attributes:
-        row: In the tile, (m,) float64; column alike.
-        column: See ``row``.
-        colour: (m,) int64.
-        values: (m,) float32.
-        trust: Weight of agreement, (m,); zero: defective.
-        clipped: (m,) bool.
-        frame: Whose.
-    """
-
-    row: Tensor
-    column: Tensor
-    colour: Tensor
-    values: Tensor
-    trust: Tensor
-    clipped: Tensor
-    frame: LinearFrame
-
-    def nearest(self, shape: tuple[int, int]) -> Tensor:
-        """Index of the nearest pixel in flat planes (3, H, W)."""
-        row = self.row.round().long().clamp(0, shape[0] - 1)
-        column = self.column.round().long().clamp(0, shape[1] - 1)
-        return (self.colour * shape[0] + row) * shape[1] + column
-
-    def variance(self, light: Tensor) -> Tensor:
-        """Of the sites, for their light, (m,)."""
-        frame = self.frame
-        return frame.gain[self.colour] * light.clamp(min=0.0) + frame.dark_variance[self.colour]
 
 
 def gather_tile(
@@ -75,7 +40,7 @@ def gather_tile(
         root: Of the reference.
     """
     shape = (where[0].stop - where[0].start, where[1].stop - where[1].start)
-    looks = [_look(f, a, where, side=side) for f, a in zip(frames, aligned, strict=True) if a.used]
+    looks = [sites_of(f, a, where, side=side) for f, a in zip(frames, aligned, strict=True) if a.used]
     light = _light_around(looks, shape)
     data = NormalEquations(shape)
     bound, bound_weight = torch.zeros(2, len(COLOURS), *shape)
@@ -105,50 +70,7 @@ def gather_tile(
     )
 
 
-def _look(frame: LinearFrame, aligned: Aligned, where: Slices, *, side: int) -> _Look:
-    """The sites of a frame that fall on a tile or so near that they count."""
-    rows, columns = _window(aligned, where, frame.values.shape)
-    row, column = torch.meshgrid(
-        torch.arange(rows.start, rows.stop, dtype=torch.float64),
-        torch.arange(columns.start, columns.stop, dtype=torch.float64),
-        indexing="ij",
-    )
-    row, column = aligned.motion.to_reference(row, column)
-    middle = (side - 1) / 2
-    height, width = aligned.weight.shape
-    (trust,), _ = sample(
-        aligned.weight[None],
-        ((row - middle) / side).clamp(0, height - 1),
-        ((column - middle) / side).clamp(0, width - 1),
-    )
-    trust = trust * ~frame.defective[rows, columns]
-    row, column = row - where[0].start, column - where[1].start
-    height, width = (one.stop - one.start for one in where)
-    near = (row > -1) & (row < height) & (column > -1) & (column < width) & (trust > 0)
-    return _Look(
-        row=row[near],
-        column=column[near],
-        colour=frame.colour_index()[rows, columns][near],
-        values=frame.values[rows, columns][near],
-        trust=trust[near],
-        clipped=frame.clipped[rows, columns][near],
-        frame=frame,
-    )
-
-
-def _window(aligned: Aligned, where: Slices, shape: torch.Size) -> Slices:
-    """Rows and columns of a frame that hold everything of a tile: homographies keep straight lines straight."""
-    corners = [(r, c) for r in (where[0].start, where[0].stop) for c in (where[1].start, where[1].stop)]
-    row, column = (torch.tensor([[corner[k] for corner in corners]], dtype=torch.float64) for k in (0, 1))
-    slack = REACH + 2 * aligned.motion.largest_offset()
-    window = []
-    for place, size in zip(aligned.motion.to_frame(row, column), shape, strict=True):
-        start = min(max(int(float(place.min()) - slack), 0), size)
-        window.append(slice(start, min(max(int(float(place.max()) + slack) + 1, start), size)))
-    return window[0], window[1]
-
-
-def _light_around(looks: Sequence[_Look], shape: tuple[int, int]) -> Tensor:
+def _light_around(looks: Sequence[Look], shape: tuple[int, int]) -> Tensor:
     """Mean light of each colour around every pixel, (3, H, W)."""
     total, weight = torch.zeros(2, len(COLOURS), *shape)
     for look in looks:

@@ -113,7 +113,7 @@ def fit(reference: Grey, frame: Grey, start: Tensor, model: Model) -> Fit:
     matrix, error = start, FIRST_ERROR
     for _ in range(MAX_STEPS):
         step = system.step(matrix, error=error)
-        matrix = matrix @ torch.linalg.inv(_increment(step, model, reference.values.shape))
+        matrix = matrix @ torch.linalg.inv(increment(step, model, reference.values.shape))
         matrix = matrix / matrix[2, 2]
         if error == LAST_ERROR and float(step.abs().max()) < CONVERGED:
             break
@@ -196,7 +196,7 @@ def _determined(energy: Tensor, noise: Tensor) -> Tensor:
     return inverse
 
 
-def _increment(step: Tensor, model: Model, shape: torch.Size) -> Tensor:
+def increment(step: Tensor, model: Model, shape: tuple[int, ...]) -> Tensor:
     """The homography of small parameters, (3, 3), in pixels."""
     p = torch.zeros(int(Model.HOMOGRAPHY), dtype=torch.float64)
     p[:model] = step

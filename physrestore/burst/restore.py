@@ -1,27 +1,34 @@
-"""A burst becomes one picture, on one page: one unit -> alignment -> weights -> joint solve in tiles."""
+"""A burst becomes one picture, on one page: one unit -> alignment -> weights -> solve in tiles, by network or prior."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noise_models.frame import RawFrame
 from noise_models.sensor import SensorNoise
 from physrestore.burst.align import Aligned, align_burst
+from physrestore.burst.by_network import ROUNDS, NetworkSolver
 from physrestore.burst.cells import cell_side
 from physrestore.burst.frames import LinearFrame, check_burst, relative_exposures
 from physrestore.burst.gather import gather_tile
+from physrestore.burst.ghosts import Guide
 from physrestore.burst.joint import restore_together
 from physrestore.burst.motion import Motion
 from physrestore.burst.root import Root
+from physrestore.burst.sites import sites_of
 from physrestore.errors import RestoreError
+from physrestore.fast import default_network, restore_fast
+from physrestore.fast.engine import choose_engine
+from physrestore.networks.mosaic_net import MosaicNet
 from physrestore.pnp.joint import Pace
 from physrestore.priors.base import Prior
-from physrestore.tiling import tiles
+from physrestore.tiling import Tile, tiles
 from physrestore.working_space import WorkingSpace
 
 # As in `physrestore.pnp.restore`: in phase with every array and the patch grid of the prior.
@@ -54,11 +61,16 @@ class BurstResult:
     seconds: float
 
 
+# What one tile becomes: (3, h, w) linear light, and how many frames its pixels are worth, (h, w).
+_Solve = Callable[[Tile], tuple[Tensor, Tensor]]
+
+
 def restore_burst(
     frames: Sequence[RawFrame],
     noises: Sequence[SensorNoise],
     *,
     prior: Prior | None = None,
+    network: nn.Module | None = None,
     strength: float = 100.0,
     exposures: Sequence[float] | None = None,
     progress: Callable[[float], None] | None = None,
@@ -70,20 +82,25 @@ def restore_burst(
         frames: Of one camera: same size and array, Bayer, quad-Bayer or X-Trans, at least 16x16. Things may move, and
             exposures differ.
         noises: Of each frame, with the gain known.
-        prior: As for `physrestore.pnp.restore_pnp`.
+        prior: A denoiser of pictures, as for `physrestore.pnp.restore_pnp`, to be used instead of a network.
+        network: A `MosaicNet`, as for `physrestore.fast.restore_fast`; None: the shipped one, unless a prior is given;
+            quad-Bayer, on which it falls behind the weight-free `DemosaicPrior`, is left to that.
         strength: 100 removes all that is recognised as noise; 0 gives the mean of the frames; between, a mixture.
         exposures: Values in DN that the frames give the same light, over those of the first; None: by their metadata.
         progress: Called with the share done, 0..1.
         tile: Side of the tiles, a multiple of 24.
 
     Raises:
-        ValueError: strength outside 0..100, exposures that are not positive, or a tile that is not a multiple of 24.
-        RestoreError: frames that do not belong together.
+        ValueError: strength outside 0..100, exposures that are not positive, a tile that is not a multiple of 24, or
+            both a prior and a network.
+        RestoreError: frames that do not belong together, or a network for another purpose.
         ProfileError: a noise describes other planes, or its gain is unknown.
     """
     begin = time.perf_counter()
     if not 0.0 <= strength <= 100.0:
         raise ValueError(f"strength is 0..100, not {strength}.")
+    if prior is not None and network is not None:
+        raise ValueError("A burst is restored with a prior or with a network, not with both. Leave one out.")
     check_burst(frames, noises)
     ratios = relative_exposures(frames) if exposures is None else _checked(exposures, len(frames))
     root = Root.of(WorkingSpace.of_frame(frames[0], noises[0]))
@@ -91,10 +108,20 @@ def restore_burst(
         LinearFrame.of(frame, noise, exposure=ratio, keep_all=strength == 0)
         for frame, noise, ratio in zip(frames, noises, ratios, strict=True)
     ]
-    aligned = align_burst(linear, root)
-    rgb, effective = _solve(
-        linear, aligned, root, prior=prior, put_back=1 - strength / 100, tile=tile, report=progress or (lambda _: None)
-    )
+    count = _Steps(progress or (lambda _: None))
+    together = partial(_Burst, linear, root=root, put_back=1 - strength / 100, count=count)
+    if network is not None or (prior is None and not frames[0].cfa.is_quad_bayer):
+        used = network or default_network()
+        alone = restore_fast(frames[0], noises[0], network=used, uncertainty=True)
+        assert alone.uncertainty is not None
+        guide = Guide(alone.rgb, alone.uncertainty)
+        assert isinstance(used, MosaicNet)  # or the fast method had refused it
+        aligned = align_burst(linear, root, guide=guide)
+        solve, steps = _by_network(together(aligned), guide.light, used), ROUNDS
+    else:
+        aligned = align_burst(linear, root)
+        solve, steps = _by_prior(together(aligned), prior), Pace.of(frames[0].cfa).steps
+    rgb, effective = _in_tiles(solve, frames[0].shape, count, steps=steps, tile=tile)
     return BurstResult(
         rgb=rgb,
         effective_frames=effective,
@@ -105,34 +132,63 @@ def restore_burst(
     )
 
 
-def _solve(
-    frames: Sequence[LinearFrame],
-    aligned: Sequence[Aligned],
-    root: Root,
-    *,
-    prior: Prior | None,
-    put_back: float,
-    tile: int,
-    report: Callable[[float], None],
-) -> tuple[Tensor, Tensor]:
-    """Tile by tile: picture and effective frames."""
-    height, width = frames[0].values.shape
-    rgb, effective = torch.zeros(3, height, width), torch.zeros(height, width)
-    pieces = list(tiles(height, width, tile=tile, halo=HALO, blend=BLEND, align=ALIGN))
-    steps, done = len(pieces) * Pace.of(frames[0].cfa).steps, 0
+class _Steps:
+    """Counts what the tiles do, as a share of all."""
 
-    def count(_: object) -> None:
-        nonlocal done
-        done += 1
-        report(done / steps)
+    def __init__(self, report: Callable[[float], None]) -> None:
+        self.report, self.total, self.done = report, 1, 0
 
-    side = cell_side(frames[0].cfa)
+    def __call__(self, *_: object) -> None:
+        self.done += 1
+        self.report(self.done / self.total)
+
+
+@dataclass(frozen=True, eq=False)
+class _Burst:
+    """Frames in their places."""
+
+    frames: Sequence[LinearFrame]
+    aligned: Sequence[Aligned]
+    root: Root
+    put_back: float
+    count: _Steps
+
+    @property
+    def side(self) -> int:
+        return cell_side(self.frames[0].cfa)
+
+
+def _by_network(burst: _Burst, guide: Tensor, network: MosaicNet) -> _Solve:
+    run = choose_engine().prepare(network)
+    solver = NetworkSolver(run, burst.root, burst.put_back, burst.count)
+
+    def solve(piece: Tile) -> tuple[Tensor, Tensor]:
+        pairs = zip(burst.frames, burst.aligned, strict=True)
+        looks = [sites_of(frame, aligned, piece.read, side=burst.side) for frame, aligned in pairs if aligned.used]
+        corner = burst.frames[0].cfa.shifted(piece.read[0].start, piece.read[1].start)
+        return solver(guide[(slice(None), *piece.read)], looks, corner)
+
+    return solve
+
+
+def _by_prior(burst: _Burst, prior: Prior | None) -> _Solve:
+    def solve(piece: Tile) -> tuple[Tensor, Tensor]:
+        together = gather_tile(burst.frames, burst.aligned, piece.read, side=burst.side, root=burst.root)
+        light = restore_together(together, burst.root, prior=prior, put_back=burst.put_back, on_iterate=burst.count)
+        return light, together.effective
+
+    return solve
+
+
+def _in_tiles(solve: _Solve, shape: tuple[int, int], count: _Steps, *, steps: int, tile: int) -> tuple[Tensor, Tensor]:
+    """Picture and effective frames of all tiles, faded into each other."""
+    rgb, effective = torch.zeros(3, *shape), torch.zeros(shape)
+    pieces = list(tiles(*shape, tile=tile, halo=HALO, blend=BLEND, align=ALIGN))
+    count.total = len(pieces) * steps
     for piece in pieces:
-        together = gather_tile(frames, aligned, piece.read, side=side, root=root)
-        light = restore_together(together, root, prior=prior, put_back=put_back, on_iterate=count)
+        light, worth = solve(piece)
         rgb[(slice(None), *piece.write)] += light[(slice(None), *piece.inside)] * piece.window
-        effective[piece.write] += together.effective[piece.inside] * piece.window
-    report(1.0)
+        effective[piece.write] += worth[piece.inside] * piece.window
     return rgb, effective
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +77,17 @@ def learn_blind_spot(wanted: Learning, bar: Bar, *, as_json: bool) -> Exit:
     target, seconds = wanted.teacher_path, wanted.training_seconds
     if target is not None:
         check_target(target, overwrite=wanted.overwrite)
+    begin = time.monotonic()  # of the training, once the files are read
+
+    def on_file(path: Path) -> None:
+        nonlocal begin
+        begin = time.monotonic()
+        bar(path.name, READ * wanted.files.index(path) / len(wanted.files))
+
+    def on_step(step: int, loss: float) -> None:
+        done = min(1.0, (time.monotonic() - begin) / seconds)
+        bar(f"step {step}, loss {loss:.3f}", READ + (TRAINED - READ) * done)
+
     taught = teach_by_files(
         wanted.files,
         training=FolderTraining(steps=MOST_STEPS, budget_s=seconds) if seconds else None,
@@ -84,8 +96,8 @@ def learn_blind_spot(wanted: Learning, bar: Bar, *, as_json: bool) -> Exit:
         profile=wanted.profile,
         profile_folder=wanted.profile_folder,
         seed=wanted.seed,
-        on_file=lambda path: bar(path.name, READ * wanted.files.index(path) / len(wanted.files)),
-        on_step=lambda step, loss: bar(f"step {step}, loss {loss:.3f}", READ),
+        on_file=on_file,
+        on_step=on_step,
     )
     if target is not None:
         write_teacher(target, taught, licence=wanted.licence, seed=wanted.seed, overwrite=wanted.overwrite)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class DistilSettings:
         crop: Side of the windows.
         align: Windows start at multiples of it: the period of a colour filter array.
         batch: Windows a step.
-        learning_rate: Of Adam at the start, in a cosine to zero.
+        learning_rate: Of Adam at the start, in a cosine to zero at the last step, or where the time ends.
         renoised: Weight of the pairs (teacher's image with new noise, teacher's image); that of the pairs (measurement,
             teacher's image) is 1. The first are free of the noise that the teacher left and of its blindness.
 
@@ -135,12 +136,13 @@ def distil(
     _check(lessons, settings, renoise)
     call = _with_std if answer is None else answer
     optimiser = torch.optim.Adam(student.parameters(), lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     student.train()
     losses: list[float] = []
-    for _ in range(settings.steps):
-        if settings.budget_s is not None and clock() - begin >= settings.budget_s:
+    for step in range(settings.steps):
+        done = max(step / settings.steps, _share(clock() - begin, settings.budget_s))
+        if done >= 1.0:
             break
+        optimiser.param_groups[0]["lr"] = settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
         y, std, image, weights, fresh, fresh_std, again = _windows(lessons, settings, renoise, generator)
         loss = _error(call(student, y, std), image, std, weights)
         loss = loss + settings.renoised * _error(call(student, fresh, fresh_std), again, fresh_std, weights)
@@ -148,7 +150,6 @@ def distil(
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimiser.step()
-        schedule.step()
         losses.append(float(loss.detach()))
     student.eval()
     return Distilled(student, tuple(losses), clock() - begin)
@@ -167,6 +168,13 @@ def with_pixel_noise(noise: PixelNoise, *, measure: Callable[[Tensor], Tensor] |
         return mean + noise.draw(mean, generator=generator), noise.std(mean)
 
     return renoise
+
+
+def _share(seconds: float, budget: float | None) -> float:
+    """Of the budget, what is used."""
+    if budget is None:
+        return 0.0
+    return seconds / budget if budget > 0 else 1.0
 
 
 def _error(answer: Tensor, image: Tensor, std: Tensor, weights: Tensor) -> Tensor:

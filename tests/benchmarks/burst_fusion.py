@@ -2,13 +2,18 @@
 
 Kodak24 pictures become linear camera RGB; every frame is a view turned by up to half a degree and shifted by up to 6
 sites (a spline of degree 5, which is not what the restoration assumes), a 14-bit mosaic, and Poisson-Gaussian noise.
-"One frame" is the first, restored with --method pnp; "noisy" is it demosaicked with fixed filters. A frame of a margin
-of 12 pixels does not count: there the views do not all overlap.
+"Noisy" is the first frame, demosaicked with fixed filters; "fast" and "pnp" restore it alone; "with a prior" is the
+burst by the solver on normal equations, with the transform as prior; "burst" is the default, by the network, and its
+gain is over "fast", the same network on one frame. "8 times the light" is "fast" on one frame with the light of all. A
+margin of 12 pixels does not count: there the views do not all overlap. Everything takes
+six minutes of a core.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,7 +27,9 @@ from noise_models.frame import Colour, RawFrame, tile_to
 from noise_models.sensor import Estimate, PlaneNoise, SensorNoise
 from physrestore.burst import restore_burst
 from physrestore.demosaic import demosaic
+from physrestore.fast import default_network, restore_fast
 from physrestore.pnp import restore_pnp
+from physrestore.priors.transform import TransformPrior
 from physrestore.quality import psnr
 from tests.shared_data import data_folder
 
@@ -34,11 +41,17 @@ LEVELS = ((800.0, 3.0), (160.0, 3.0))
 NEUTRAL = (0.5, 1.0, 0.6)
 BLACK, WHITE = 512.0, 16383.0
 OBJECT_RADIUS, OBJECT_STEP = 12.0, 9.0  # pixels, and pixels a frame
+ARRAYS = {"Bayer": Cfa.parse("RGGB"), "X-Trans": Cfa(XTRANS_ROWS)}
 CASES = ("moved", "still", "object")
+COLUMNS = ("noisy", "fast", "pnp", "8 x the light", "with a prior", "burst", "gain", "frames", "CPU-s/MP")
 
 
-def run() -> None:
+def run(arguments: Sequence[str] = ()) -> None:
     """Print one line per array, exposure and case: means over the pictures."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks burst_fusion", description=__doc__)
+    parser.add_argument("--arrays", nargs="+", choices=ARRAYS, default=list(ARRAYS))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
+    asked = parser.parse_args(arguments)
     folder = data_folder() / "sets" / "kodak24"
     if not folder.exists():
         print(f"burst_fusion: no pictures at {folder.name} (set PHYSRESTORE_TEST_DATA)")
@@ -46,23 +59,20 @@ def run() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     pictures = [_camera_rgb(np.asarray(Image.open(folder / f"{name}.png").convert("RGB"))) for name in PICTURES]
-    print(f"{'':28}{'noisy':>9}{'one frame':>11}{'burst':>8}{'gain':>7}{'frames':>8}{'CPU-s/MP':>10}")
-    for name, cfa in (("Bayer", Cfa.parse("RGGB")), ("X-Trans", Cfa(XTRANS_ROWS))):
+    print(f"{'':26}" + "".join(f"{name:>15}" for name in COLUMNS))
+    for name in asked.arrays:
         for level in LEVELS:
-            for case in CASES:
-                rows = [_measure(picture, cfa, level, case, seed=k) for k, picture in enumerate(pictures)]
-                noisy, one, burst, frames, seconds = np.mean(rows, axis=0)
-                cost = seconds / (CROP**2 / 1e6)
+            for case in asked.cases:
+                rows = [_measure(picture, ARRAYS[name], level, case, seed=k) for k, picture in enumerate(pictures)]
                 head = f"{name}, {level[0]:.0f} e-, {case}"
-                cells = f"{noisy:9.2f}{one:11.2f}{burst:8.2f}{burst - one:7.2f}{frames:8.2f}{cost:10.0f}"
-                print(f"{head:28}{cells}", flush=True)
+                print(f"{head:26}" + "".join(f"{value:15.2f}" for value in np.mean(rows, axis=0)), flush=True)
     torch.set_num_threads(threads)
 
 
 def _measure(
     picture: NDArray[np.float64], cfa: Cfa, level: tuple[float, float], case: str, *, seed: int
-) -> tuple[float, float, float, float, float]:
-    """PSNR of the noisy frame, of one restored and of the burst; effective frames; CPU seconds of the burst."""
+) -> tuple[float, ...]:
+    """Values of `COLUMNS`."""
     rng = np.random.default_rng(seed)
     motions = [np.eye(3)] + [np.eye(3) if case == "still" else _motion(rng) for _ in range(FRAMES - 1)]
     views = [_view(picture, motion) for motion in motions]
@@ -71,6 +81,7 @@ def _measure(
             view[:, _disc(k)] = 0.15 * torch.tensor(NEUTRAL)[:, None] + 0.3 * view[:, _disc(k)]
     shots = [_shot(view, cfa, level, rng) for view in views]
     frames, noises = [frame for frame, _ in shots], [noise for _, noise in shots]
+    bright = _shot(views[0], cfa, (FRAMES * level[0], FRAMES**0.5 * level[1]), rng)
     start = time.process_time()
     result = restore_burst(frames, noises)
     seconds = time.process_time() - start
@@ -78,9 +89,18 @@ def _measure(
     judged[MARGIN:-MARGIN, MARGIN:-MARGIN] = True
     if case == "object":  # wherever the object is or was
         judged &= torch.stack([_disc(k) for k in range(FRAMES)]).any(0)
-    pictures = (_balanced_demosaic(frames[0]), restore_pnp(frames[0], noises[0]).rgb, result.rgb)
-    noisy, one, burst = (psnr(rgb[:, judged], views[0][:, judged]) for rgb in pictures)
-    return noisy, one, burst, float(result.effective_frames[judged].mean()), seconds
+    network = default_network()
+    pictures = (
+        _balanced_demosaic(frames[0]),
+        restore_fast(frames[0], noises[0], network=network).rgb,
+        restore_pnp(frames[0], noises[0]).rgb,
+        restore_fast(*bright, network=network).rgb,
+        restore_burst(frames, noises, prior=TransformPrior()).rgb,
+        result.rgb,
+    )
+    noisy, fast, pnp, light, prior, burst = (psnr(rgb[:, judged], views[0][:, judged]) for rgb in pictures)
+    worth = float(result.effective_frames[judged].mean())
+    return noisy, fast, pnp, light, prior, burst, burst - fast, worth, seconds / (CROP**2 / 1e6)
 
 
 def _disc(frame: int) -> Tensor:

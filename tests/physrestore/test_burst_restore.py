@@ -16,7 +16,9 @@ from noise_models.frame import RawFrame, Shot
 from physrestore.burst import BurstResult, restore_burst
 from physrestore.burst.frames import relative_exposures
 from physrestore.errors import RestoreError
+from physrestore.fast import default_network, restore_fast
 from physrestore.pnp import restore_pnp
+from physrestore.priors.transform import TransformPrior
 from physrestore.quality import psnr
 from tests.physrestore.burst_scenes import (
     BLACK,
@@ -54,8 +56,16 @@ def restored(frames: list[RawFrame], **options: object) -> BurstResult:
     return restore_burst(frames, [noise_of(frames[0].cfa)] * len(frames), **options)  # type: ignore[arg-type]
 
 
+def trust_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call everything unmoved."""
+    cells = lambda guide, *_, side, **__: torch.ones(tuple(size // side for size in guide.light.shape[-2:]))  # noqa: E731
+    monkeypatch.setattr(align_module, "shown", cells)
+
+
 def single(frame: RawFrame) -> Tensor:
-    return restore_pnp(frame, noise_of(frame.cfa)).rgb
+    if frame.cfa.is_quad_bayer:  # as restore_burst does by default
+        return restore_pnp(frame, noise_of(frame.cfa)).rgb
+    return restore_fast(frame, noise_of(frame.cfa), network=default_network()).rgb
 
 
 @pytest.mark.parametrize("name", ["GBRG", XTRANS, QUAD])
@@ -77,16 +87,28 @@ def test_frames_taken_for_still_would_be_seen(monkeypatch: pytest.MonkeyPatch) -
     honest = restored(frames).rgb
     monkeypatch.setattr(align_module, "motion_between", lambda *_: None)
     monkeypatch.setattr(align_module, "local_offsets", lambda *_: torch.zeros(2, 1, 1, dtype=torch.float64))
-    monkeypatch.setattr(align_module, "agreement", lambda reference, *_, **__: torch.ones_like(reference.colours[0]))
+    trust_all(monkeypatch)
 
     assert psnr(restored(frames).rgb[INNER], truth[INNER]) < psnr(honest[INNER], truth[INNER]) - 5.0
 
 
 @pytest.mark.parametrize("name", ["RGGB", XTRANS])
-def test_one_frame_is_no_worse_than_pnp(name: str) -> None:
-    truth, frames = burst(name, [STILL])
+def test_a_prior_gains_by_frames_and_loses_nothing_by_one(name: str) -> None:
+    """Against the method pnp with the same prior."""
+    truth, frames = burst(name, MOTIONS)
+    alone = psnr(restore_pnp(frames[0], noise_of(frames[0].cfa), prior=TransformPrior()).rgb[INNER], truth[INNER])
 
-    assert psnr(restored(frames).rgb, truth) > psnr(single(frames[0]), truth) - 0.3
+    one, four = (psnr(restored(some, prior=TransformPrior()).rgb[INNER], truth[INNER]) for some in (frames[:1], frames))
+
+    assert one > alone - 0.3
+    assert four > alone + 2.0
+
+
+@pytest.mark.parametrize("name", ["RGGB", XTRANS])
+def test_one_frame_is_what_the_method_fast_makes_of_it(name: str) -> None:
+    _, frames = burst(name, [STILL])
+
+    torch.testing.assert_close(restored(frames).rgb, single(frames[0]), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["RGGB", XTRANS])
@@ -113,14 +135,15 @@ def test_still_frames_lose_nothing(name: str) -> None:
         for key, plane in noise.planes.items()
         if plane.gain is not None
     }
-    ideal = restore_pnp(averaged, noise.model_copy(update={"planes": planes})).rgb
+    ideal = restore_fast(averaged, noise.model_copy(update={"planes": planes}), network=default_network()).rgb
 
     assert psnr(restored(frames).rgb, truth) > psnr(ideal, truth) - 0.4
 
 
-def test_what_moves_leaves_no_ghost() -> None:
-    """A disc in the first frame only; where it is, the burst is as good as the single frame."""
-    scene, cfa = Blobs(SIZE, seed=2), Cfa.parse("RGGB")
+@pytest.mark.parametrize("name", ["RGGB", XTRANS])
+def test_what_moves_leaves_no_ghost(name: str) -> None:
+    """A disc moves on from frame to frame; all along its way the burst is as good as the single frame."""
+    scene, cfa = Blobs(SIZE, seed=2), Cfa.parse(name)
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     views = [view(scene, SIZE, motion) for motion in MOTIONS]
     for k, one in enumerate(views):
@@ -131,8 +154,10 @@ def test_what_moves_leaves_no_ghost() -> None:
 
     result = restored(frames)
 
-    alone = psnr(single(frames[0])[place], views[0][place])
-    assert psnr(result.rgb[place], views[0][place]) > alone
+    alone = single(frames[0])
+    assert psnr(result.rgb[place], views[0][place]) > psnr(alone[place], views[0][place])
+    disc = (rows - 30) ** 2 + (columns - 18) ** 2 < 7**2  # in the first frame
+    assert psnr(result.rgb[:, disc], views[0][:, disc]) > psnr(alone[:, disc], views[0][:, disc]) - 0.1
     assert float(result.effective_frames[28:33, 16:21].mean()) < 2.0
     assert float(result.effective_frames[52:64, 10:62].mean()) > 3.5
 
@@ -145,7 +170,7 @@ def test_a_ghost_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     others = [expose(ghost, frames[0].cfa, seed=40 + k) for k in range(3)]
     place = (slice(None), slice(28, 44), slice(28, 44))
     honest = psnr(restored([frames[0], *others]).rgb[place], truth[place])
-    monkeypatch.setattr(align_module, "agreement", lambda reference, *_, **__: torch.ones_like(reference.colours[0]))
+    trust_all(monkeypatch)
 
     assert psnr(restored([frames[0], *others]).rgb[place], truth[place]) < honest - 5.0
 
@@ -274,5 +299,9 @@ def test_what_cannot_be_done_is_refused() -> None:
         restored(frames, exposures=(0.5, 1.0))
     with pytest.raises(ValueError, match=r"strength is 0\.\.100, not 101"):
         restored(frames, strength=101.0)
+    with pytest.raises(ValueError, match="with a prior or with a network, not with both"):
+        restored(frames, prior=TransformPrior(), network=default_network())
+    with pytest.raises(RestoreError, match="Identity is none"):
+        restored(frames, network=torch.nn.Identity())
     with pytest.raises(ProfileError, match="profile of frame 1 describes planes R, G, B; the frame has R, G1, G2, B"):
         restore_burst(frames[:1], [noise_of(Cfa.parse(XTRANS))])

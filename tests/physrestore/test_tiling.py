@@ -27,6 +27,16 @@ def test_windows_sum_to_one_and_reads_are_aligned(height: int, width: int, tile:
     torch.testing.assert_close(total, torch.ones(height, width))
 
 
+@given(size=st.integers(1, 9000), tile=st.integers(8, 40), align=st.sampled_from([1, 2, 6]))
+def test_tiles_are_about_equal(size: int, tile: int, align: int) -> None:
+    lengths = [
+        piece.write[0].stop - piece.write[0].start for piece in tiles(size, 1, tile=tile * align, align=align, halo=0)
+    ]
+    assert max(lengths) - min(lengths) < 2 * align
+    assert max(lengths) < 1.5 * tile * align
+    assert len(lengths) == 1 or min(lengths) > 0.7 * tile * align
+
+
 def blur(planes: Tensor) -> Tensor:
     """A local operation of reach 4."""
     return F.avg_pool2d(planes[None], 9, stride=1, padding=4, count_include_pad=False)[0]
