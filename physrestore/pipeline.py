@@ -200,7 +200,7 @@ def _blind_spot(
         frame, noise, model=model, strength=options.strength, device=options.torch_device, progress=progress
     )
     return Made(
-        mosaic=sampled(result.light.expand(3, -1, -1), frame),  # whichever colour a site has
+        mosaic=result.mosaic,
         uncertainty=result.std[None] if options.uncertainty else None,
         numbers=result.numbers,
         notes=result.notes,

@@ -6,10 +6,12 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from noise_models.frame import RawFrame
+from noise_models.frame import RawFrame, tile_to
 from noise_models.sensor import SensorNoise
 from physrestore.selfsup.blind_spot import BlindSpotModel
 from physrestore.selfsup.blind_spot_restore import restore_blind_spot
@@ -20,13 +22,13 @@ class RestoredMosaic:
     """A mosaic by the posterior of a blind-spot network.
 
     Attributes:
-        light: (H, W) float32, linear: black at 0, white at 1.
-        std: Of every value, (H, W); NaN where light was clipped.
+        mosaic: (H, W) uint16 [DN], pedestal, levels and array of the source; clipped sites as they were.
+        std: Of every value, (H, W), linear (white is 1); NaN where light was clipped.
         numbers: What was done, by name.
         notes: What the user should know, one sentence each.
     """
 
-    light: Tensor
+    mosaic: NDArray[np.uint16]
     std: Tensor
     numbers: dict[str, float]
     notes: tuple[str, ...]
@@ -58,8 +60,19 @@ def restore_mosaic(
         ValueError: a frame that is too small.
     """
     result = restore_blind_spot(frame, noise, copy.deepcopy(model).to(device), progress=progress)
-    back = (1.0 - strength / 100.0) * (frame.linear()[0, 0] - result.mosaic)
+    source, clipped = frame.linear()[0, 0], frame.clipped()[0, 0]
+    back = (1.0 - strength / 100.0) * (source - result.mosaic)
     # Given the measurement, the error of mean + back has variance std^2 and mean back.
     std = (result.std.square() + back.square()).sqrt()
-    std = torch.where(frame.clipped()[0, 0], torch.full_like(std, float("nan")), std)
-    return RestoredMosaic(result.mosaic + back, std, result.numbers, tuple(result.z.wrong))
+    std = torch.where(clipped, torch.full_like(std, float("nan")), std)
+    light = torch.where(clipped, source, result.mosaic + back)
+    return RestoredMosaic(_in_dn(light, frame), std, result.numbers, tuple(result.z.wrong))
+
+
+def _in_dn(light: Tensor, frame: RawFrame) -> NDArray[np.uint16]:
+    """A mosaic in linear light, (H, W), as the sensor's numbers, rounded."""
+    black, white = (
+        tile_to(torch.from_numpy(level).float(), *frame.shape) for level in (frame.black_level, frame.white_level)
+    )
+    codes = (black + light * (white - black)).round_().clamp_(0, np.iinfo(np.uint16).max)
+    return codes.numpy().astype(np.uint16)

@@ -4,14 +4,16 @@ The DNG is made here: smooth areas, texture and edges with the noise of a 14-bit
 processor time of all processes, the largest process, and the share of the time that the multiplications alone would
 take at the rate of this machine's dense convolutions, measured in the same run. Run it on a quiet machine.
 
---methods names what to run: fast (the shipped default), fast:mosaic-small, classic, pnp.
+--methods names what to run: fast (the shipped default), fast:mosaic-small, classic, pnp. --files adds a batch of so
+many photos, which reads and writes while it restores: seconds are per photo, the start of Python is shared.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,17 +44,25 @@ def run(arguments: list[str]) -> None:
     """Print one row per method."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks photo24")
     parser.add_argument("--methods", nargs="+", default=["fast:mosaic-small", "fast:mosaic-large", "classic"])
+    parser.add_argument("--files", type=int, default=1, help="photos in the batch that is compared with one alone")
     options = parser.parse_args(arguments)
     rate = dense_rate()
     print(
         f"dense 3x3 convolutions here: {rate:.0f} GMAC/s on {torch.get_num_threads()} threads, {choose_engine().name}"
     )
-    print(f"{'':22}{'wall s':>8}{'CPU-s':>8}{'GB':>7}{'GMAC/MP':>9}{'share of the limit':>20}")
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"load of the machine before: {load}; one photo: wall and CPU seconds")
+    print(f"{'':22}{'photos':>7}{'wall s':>8}{'CPU-s':>8}{'GB':>7}{'GMAC/MP':>9}{'share of the limit':>20}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source, profile = _photo(folder), _profile(folder)
+        photo, profile = _photo(folder), _profile(folder)
+        sources = [photo.rename(folder / "photo0.dng")]
+        sources += [Path(shutil.copy(sources[0], folder / f"photo{n}.dng")) for n in range(1, options.files)]
         for method in options.methods:
-            _row(method, source, profile, rate, folder / method.replace(":", "-"))
+            for count in dict.fromkeys((1, options.files)):
+                out = folder / f"{method.replace(':', '-')}-{count}"
+                _row(method, sources[:count], profile, rate, out)
+                shutil.rmtree(out, ignore_errors=True)
 
 
 def macs_per_pixel(network: nn.Module, side: int = 192) -> float:
@@ -88,33 +98,34 @@ def dense_rate() -> float:
     return RATE_SIDE**2 * RATE_CHANNELS**2 * 9 / min(times) / 1e9
 
 
-def _row(method: str, source: Path, profile: Path, rate: float, out: Path) -> None:
+def _row(method: str, sources: list[Path], profile: Path, rate: float, out: Path) -> None:
     kind, _, prior = method.partition(":")
-    command = [
-        sys.executable,
-        "-c",
-        "from physrestore.cli import main; main()",
-        "restore",
-        str(source),
-        "-o",
-        str(out),
-        "--method",
-        kind,
-        "--json",
-    ]
-    command += ["--profile", str(profile), *(["--prior", prior] if prior else [])]
-    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    # In a process that starts the command: the largest of *its* children is then the largest of this run.
+    command = [sys.executable, "-c", _MEASURED, "restore", *map(str, sources), "-o", str(out), "--method", kind]
+    command += ["--json", "--profile", str(profile), *(["--prior", prior] if prior else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
-        print(f"{method:22} failed: {json.loads(done.stdout or '{}')} {done.stderr[-300:]}")
+        print(f"{method:22} failed: {done.stdout[-300:]} {done.stderr[-300:]}")
         return
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    wall, cpu, gib = json.loads(done.stdout)
+    wall, cpu = wall / len(sources), cpu / len(sources)
     name = prior or "mosaic-large"
     gmac = macs_per_pixel(weights.load(name).network) / 1e3 if kind == "fast" else float("nan")
-    limit = gmac * HEIGHT * WIDTH / 1e6 / rate
-    # The largest of all children so far (KiB on Linux): rows stand in the order of their memory, or run one alone.
-    print(f"{method:22}{wall:8.1f}{cpu:8.1f}{after.ru_maxrss / 2**20:7.2f}{gmac:9.1f}{limit / wall:19.0%}", flush=True)
+    share = gmac * HEIGHT * WIDTH / 1e6 / rate / wall
+    print(f"{method:22}{len(sources):7}{wall:8.1f}{cpu:8.1f}{gib:7.2f}{gmac:9.1f}{share:19.0%}", flush=True)
+
+
+# Runs the command line in a child and prints wall time, processor time of all its processes, largest process [GiB].
+_MEASURED = """
+import json, resource, subprocess, sys, time
+begin = time.perf_counter()
+code = "from physrestore.cli import main; main()"
+done = subprocess.run([sys.executable, "-c", code, *sys.argv[1:]], capture_output=True, text=True)
+if done.returncode:
+    sys.exit(done.stdout + done.stderr)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)  # ru_maxrss is in KiB on Linux
+print(json.dumps([time.perf_counter() - begin, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20]))
+"""
 
 
 def _photo(folder: Path) -> Path:

@@ -24,7 +24,7 @@ from physrestore.fast import restore_fast
 from physrestore.networks.mosaic_net import MosaicNet
 from physrestore.quality import psnr
 from physrestore.selfsup.blind_spot import BlindSpotConfig
-from physrestore.selfsup.blind_spot_method import restore_mosaic
+from physrestore.selfsup.blind_spot_restore import restore_blind_spot
 from physrestore.selfsup.distil import DistilSettings
 from physrestore.selfsup.distil_files import distil_squares
 from physrestore.selfsup.folder import blind_spot_loss, fit, fresh_model, hide_held_out
@@ -70,7 +70,7 @@ def run(arguments: list[str]) -> None:
         generator=generator,
     )
     spent = time.process_time() - begin
-    print_row("blind-spot teacher", folder, lambda f: restore_mosaic(f, folder.noise, model=teacher).light, spent)
+    print_row("blind-spot teacher", folder, lambda f: restore_blind_spot(f, folder.noise, teacher).mosaic, spent)
     print(compare_in_light(teacher, shipped, squares, generator=generator).sentence, flush=True)
     begin = time.process_time()
     student = distil_squares(

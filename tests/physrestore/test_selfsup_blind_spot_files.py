@@ -17,10 +17,12 @@ from physrestore.fast import default_network, restore_fast
 from physrestore.networks.mosaic_net import MosaicNet, MosaicNetConfig
 from physrestore.pipeline import Method, restore
 from physrestore.selfsup.blind_spot import BlindSpotConfig, BlindSpotModel
+from physrestore.selfsup.blind_spot_files import light_squares
 from physrestore.selfsup.blind_spot_restore import light_posterior, restore_blind_spot
 from physrestore.selfsup.distil import DistilSettings
 from physrestore.selfsup.distil_files import distil_squares
 from physrestore.selfsup.folder import fresh_model, hide_held_out
+from physrestore.selfsup.gathering import Square
 from physrestore.selfsup.light_gate import LightSquare, compare_in_light
 from tests.physrestore.folder_shots import folder_shot
 
@@ -144,6 +146,21 @@ def test_the_method_gives_mosaic_and_uncertainty() -> None:
     assert kept.uncertainty is not None
     expected = float(kept.uncertainty[0][torch.from_numpy(inside)].square().mean().sqrt())
     assert expected == pytest.approx(float(np.std((noisy - light)[inside])), rel=0.15)
+
+
+def test_monochrome_sensors_have_it_too() -> None:
+    mono = Cfa.parse("M")
+    frame, noise, light = folder_shot(mono, 96, electrons=60.0, black=512.0)
+    made = restore(frame, noise, method=Method.SELFSUP, options=Options(network=model(colours=1), uncertainty=True))
+    noisy, x = ((one.astype(float) - 512.0) / (16000.0 - 512.0) for one in (frame.mosaic, made.mosaic))
+    assert np.std(x - light) < 0.8 * np.std(noisy - light)
+    assert made.uncertainty is not None
+    taught = light_squares(frame, noise, [Square(slice(0, 96), slice(0, 96))])
+    assert taught[0].space is None
+    with pytest.raises(ValueError, match="needs no student"):
+        distil_squares(
+            model(colours=1), taught, start=default_network(), generator=drawn(), settings=DistilSettings(steps=1)
+        )
 
 
 @pytest.mark.parametrize("method", [Method.FAST, Method.PNP, Method.CLASSIC])
