@@ -11,7 +11,7 @@ from torch import Tensor
 from physrestore.burst.agreement import LEAST_AGREEMENT, agreement
 from physrestore.burst.cells import cells_of
 from physrestore.burst.frames import LinearFrame
-from physrestore.burst.ghosts import Guide, shown
+from physrestore.burst.ghosts import Guide, Residuals, shown
 from physrestore.burst.local import PITCH, local_offsets
 from physrestore.burst.motion import Motion
 from physrestore.burst.refine import refined
@@ -45,6 +45,7 @@ def align_burst(frames: Sequence[LinearFrame], root: Root, *, guide: Guide | Non
     reference = cells_of(frames[0], root)
     weights = reference.weights()
     grey = reference.grey(weights)
+    own = None if guide is None else Residuals.of(guide, frames[0], Motion.still(), side=reference.side)
     aligned = [Aligned(Motion.still(), torch.ones_like(grey.values), used=True)]
     for frame in frames[1:]:
         cells = cells_of(frame, root)
@@ -55,10 +56,10 @@ def align_burst(frames: Sequence[LinearFrame], root: Root, *, guide: Guide | Non
         motion = Motion.of(fit, offsets, pitch=PITCH, side=reference.side)
         if guide is not None:
             motion = refined(motion, frame, guide.light)
-        if guide is None:
+        if own is None or guide is None:
             weight = agreement(reference, cells, motion, frames=len(frames))
         else:
-            weight = shown(guide, frame, motion, side=reference.side, frames=len(frames))
+            weight = shown(own, Residuals.of(guide, frame, motion, side=reference.side), frames=len(frames))
         used = float(weight.mean()) >= LEAST_AGREEMENT
         aligned.append(Aligned(motion, weight if used else torch.zeros_like(weight), used))
     return tuple(aligned)

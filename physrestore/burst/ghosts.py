@@ -3,7 +3,8 @@
 Where there is a clean picture of the reference, whose own error is known, it says more than cells do
 (`physrestore.burst.agreement`), in what a ghost as small as a few cells of X-Trans is tolerated for detail. It is
 compared with every site: squared differences over what the noise, that error and a little displacement explain,
-averaged over small and large windows. What exceeds their scatter is motion.
+averaged over small and large windows; and the mean of a window against that of the reference's own sites. What exceeds
+their scatter is motion.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ PLACE_ERROR = 0.1
 GUIDE_ERRORS = 1.5
 # Cells along the windows: the small one for sharp ghosts, the large one for faint ones.
 WINDOWS = (3, 7)
+# Standard errors that the squared mean may reach: with three colours its tail is longer than a Gaussian's.
+MEAN_TOLERANCE = 5.0
 # Rows of a frame worked on at once: places are 16 bytes a site.
 BAND = 256
 
@@ -42,39 +45,88 @@ class Guide:
     error: Tensor
 
 
-def shown(guide: Guide, frame: LinearFrame, motion: Motion, *, side: int, frames: int) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Residuals:
+    """What the sites of one frame differ by from the guide, summed over cells of the reference.
+
+    Attributes:
+        ratio: Squared differences over what explains them, (h, w).
+        count: Sites that were compared, (h, w).
+        covered: All sites, (h, w).
+        signed: Differences over the variance that explains them, per colour, (3, h, w).
+        precision: The inverses of that variance, (3, h, w).
+    """
+
+    ratio: Tensor
+    count: Tensor
+    covered: Tensor
+    signed: Tensor
+    precision: Tensor
+
+    @classmethod
+    def of(cls, guide: Guide, frame: LinearFrame, motion: Motion, *, side: int) -> Residuals:
+        """Of one frame; ``side``: sites along a cell."""
+        shape = tuple(size // side for size in guide.light.shape[-2:])
+        area = shape[0] * shape[1]
+        sums = torch.zeros(9, area)
+        for start in range(0, frame.values.shape[0], BAND):
+            rows = slice(start, start + BAND)
+            difference, explained, known, row, column = _compared(guide, frame, motion, rows)
+            down, right = (row / side).long(), (column / side).long()
+            inside = (row >= 0) & (column >= 0) & (down < shape[0]) & (right < shape[1])
+            cell = (down * shape[1] + right)[inside]
+            sums[2].index_add_(0, cell, torch.ones(cell.shape))
+            used = inside & known
+            cell = (down * shape[1] + right)[used]
+            difference, explained = difference[used], explained[used]
+            sums[0].index_add_(0, cell, difference.square() / explained)
+            sums[1].index_add_(0, cell, torch.ones(cell.shape))
+            of_colour = frame.colour_index()[rows].flatten()[used] * area + cell
+            sums[3:6].view(-1).index_add_(0, of_colour, difference / explained)
+            sums[6:9].view(-1).index_add_(0, of_colour, 1.0 / explained)
+        planes = sums.reshape(9, *shape)
+        return cls(planes[0], planes[1], planes[2], planes[3:6], planes[6:9])
+
+
+def shown(own: Residuals, theirs: Residuals, *, frames: int) -> Tensor:
     """Weight of a frame at every cell of the reference, (h, w), 0..1; 0 where it has no site, 1 where all are clipped.
 
     Args:
-        guide: Of the reference.
-        frame: In its exposure.
-        motion: From the reference to the frame.
-        side: Sites along a cell.
+        own: Of the reference itself.
+        theirs: Of the frame.
         frames: N, the reference included.
     """
-    shape = tuple(size // side for size in guide.light.shape[-2:])
-    sums = torch.zeros(3, shape[0] * shape[1])
-    for start in range(0, frame.values.shape[0], BAND):
-        ratio, known, row, column = _compared(guide, frame, motion, slice(start, start + BAND))
-        down, right = (row / side).long(), (column / side).long()
-        inside = (row >= 0) & (column >= 0) & (down < shape[0]) & (right < shape[1])
-        cell, known = (down * shape[1] + right)[inside], known[inside].float()
-        sums[0].index_add_(0, cell, torch.where(known > 0, ratio[inside], 0.0))
-        sums[1].index_add_(0, cell, known)
-        sums[2].index_add_(0, cell, torch.ones_like(known))
-    total, count, covered = sums.reshape(3, *shape)
-    worst = torch.zeros(shape)
+    worst = torch.zeros_like(own.ratio)
     for window in WINDOWS:
-        ratios, sites = (_window_sum(plane, window) for plane in (total, count))
+        ratio, count = (_window_sum(plane, window) for plane in (theirs.ratio, theirs.count))
+        sites = count.clamp(min=1.0)
         # A squared Gaussian scatters by sqrt(2).
-        bar = 1.0 + TOLERANCE * (2.0 / sites.clamp(min=1.0)).sqrt()
-        worst = torch.maximum(worst, torch.where(sites > 0, ratios / sites.clamp(min=1.0) - bar, 0.0))
+        by_energy = ratio / sites - 1.0 - TOLERANCE * (2.0 / sites).sqrt()
+        worst = torch.maximum(worst, torch.where(count > 0, by_energy, 0.0))
+        worst = torch.maximum(worst, torch.where(count > 0, _by_mean(own, theirs, window) / sites, 0.0))
     harm = F.max_pool2d(worst[None, None], 3, stride=1, padding=1)[0, 0]
-    return torch.where(covered > 0, weight_of(harm, frames=frames), 0.0)
+    return torch.where(theirs.covered > 0, weight_of(harm, frames=frames), 0.0)
 
 
-def _compared(guide: Guide, frame: LinearFrame, motion: Motion, rows: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Squared difference over what explains it, where it is known, and where each site lies; all (m,)."""
+def _by_mean(own: Residuals, theirs: Residuals, window: int) -> Tensor:
+    """Squared difference of the frames' mean colours over a window, in variances of a site, beyond what noise explains.
+
+    Both frames differ alike by what the guide has wrong: it cancels. So even ghosts fainter than its error are seen.
+    """
+    signed, precision, own_signed, own_precision = (
+        torch.stack([_window_sum(plane, window) for plane in planes])
+        for planes in (theirs.signed, theirs.precision, own.signed, own.precision)
+    )
+    both = (precision > 0) & (own_precision > 0)
+    tiny = torch.finfo(precision.dtype).tiny
+    difference = signed / precision.clamp(min=tiny) - own_signed / own_precision.clamp(min=tiny)
+    expected = torch.where(both, 1.0 + precision / own_precision.clamp(min=tiny), 0.0)
+    found = torch.where(both, precision * difference.square(), 0.0)
+    return (found - expected).sum(0) - MEAN_TOLERANCE * (2.0 * expected.square().sum(0)).sqrt()
+
+
+def _compared(guide: Guide, frame: LinearFrame, motion: Motion, rows: slice) -> tuple[Tensor, ...]:
+    """Difference, the variance that explains it, where both are known, row and column of each site; all (m,)."""
     values, colour = frame.values[rows].flatten(), frame.colour_index()[rows].flatten()
     height, width = guide.light.shape[-2:]
     last = min(rows.stop, frame.values.shape[0])
@@ -90,9 +142,9 @@ def _compared(guide: Guide, frame: LinearFrame, motion: Motion, rows: slice) -> 
     ]
     displaced = (2 * PLACE_ERROR) ** 2 * (slopes[0].square() + slopes[1].square())
     noise = frame.gain[colour] * seen.clamp(min=0.0) + frame.dark_variance[colour]
-    ratio = (values - seen).square() / (noise + (GUIDE_ERRORS * error).square() + displaced)
-    known = ~(frame.clipped | frame.defective)[rows].flatten() & ratio.isfinite()
-    return ratio, known, row, column
+    explained = noise + (GUIDE_ERRORS * error).square() + displaced
+    known = ~(frame.clipped | frame.defective)[rows].flatten() & explained.isfinite()
+    return values - seen, explained, known, row, column
 
 
 def _window_sum(plane: Tensor, window: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from noise_models.cfa import XTRANS_ROWS, Cfa
 from physrestore.burst.cells import cell_side
 from physrestore.burst.frames import LinearFrame
-from physrestore.burst.ghosts import Guide, shown
+from physrestore.burst.ghosts import Guide, Residuals, shown
 from physrestore.burst.motion import Motion
 from tests.physrestore.burst_scenes import STILL, Blobs, expose, noise_of, turn, view
 
@@ -22,7 +22,13 @@ RADIUS, ROW, COLUMN = 7, 40, 36
 
 
 def compared(
-    name: str, *, ghost: float = 1.0, motion: Tensor = STILL, error: float = 0.0, clipped: bool = False
+    name: str,
+    *,
+    ghost: float = 1.0,
+    motion: Tensor = STILL,
+    error: float = 0.0,
+    bias: float = 1.0,
+    clipped: bool = False,
 ) -> Tensor:
     """Weights, a pixel each, of a frame in which a small disc has ``ghost`` times its light."""
     cfa, scene = Cfa.parse(name), Blobs(SIZE, seed=2)
@@ -35,7 +41,12 @@ def compared(
     truth = view(scene, SIZE, STILL)
     told = Motion(motion, torch.zeros(2, 1, 1, dtype=torch.float64), 1, 0.0, "affine")
     side = cell_side(cfa)
-    weight = shown(Guide(truth, torch.full_like(truth, error)), frame, told, side=side, frames=FRAMES)
+    reference = LinearFrame.of(expose(truth, cfa, seed=3), noise_of(cfa), exposure=1.0)
+    guide = Guide(truth * bias, torch.full_like(truth, error))
+    own, theirs = (
+        Residuals.of(guide, one, of_one, side=side) for one, of_one in ((reference, Motion.still()), (frame, told))
+    )
+    weight = shown(own, theirs, frames=FRAMES)
     return weight.repeat_interleave(side, 0).repeat_interleave(side, 1)
 
 
@@ -73,3 +84,9 @@ def test_clipped_sites_say_nothing_and_missing_ones_have_no_weight() -> None:
     beside = compared("RGGB", motion=turn(0.0, 0.0, -30.0, middle=48))
     assert float(beside[:, :28].max()) == 0.0  # the frame begins 30 columns to the right
     assert float(beside[8:-8, 40:-8].mean()) > 0.92
+
+
+def test_faint_ghosts_are_seen_beside_a_guide_that_is_wrong_by_as_much() -> None:
+    """Twenty per cent of the light, about half of a site's noise; the guide is half as wrong, and said to be."""
+    assert float(compared("RGGB", bias=0.95, error=0.02)[8:-8, 8:-8].mean()) > 0.92
+    assert float(compared("RGGB", bias=0.95, error=0.02, ghost=0.8)[inside()].mean()) < 0.5
