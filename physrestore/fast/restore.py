@@ -81,7 +81,7 @@ def restore_fast(
     """Denoise and demosaic a mosaic in one pass of a network that is told the calibrated noise.
 
     Args:
-        frame: Bayer, quad-Bayer or X-Trans, at least 16x16.
+        frame: Bayer or X-Trans, at least 16x16.
         noise: Noise of this camera at this ISO, with the gain known.
         network: Weights; `physrestore.weights.load` has the shipped ones.
         strength: 100 removes all that is recognised as noise; at 0 every measured value is kept.
@@ -93,7 +93,7 @@ def restore_fast(
 
     Raises:
         ValueError: strength outside 0..100, or a tile that is not a multiple of 48.
-        RestoreError: a monochrome frame, one that is too small, or a network for another purpose.
+        RestoreError: a monochrome or quad-Bayer frame, one that is too small, or a network for another purpose.
         ProfileError: the noise describes other planes, or its gain is unknown.
     """
     begin = time.perf_counter()
@@ -102,6 +102,11 @@ def restore_fast(
         raise RestoreError(
             f"The fast method needs a MosaicNet, which takes mosaics; {type(network).__name__} is none. Networks that "
             "denoise pictures are priors of the method 'pnp'."
+        )
+    if frame.cfa.is_quad_bayer:
+        raise RestoreError(
+            "Mosaic networks learned Bayer and X-Trans; this frame is quad-Bayer, on which they interpolate wrongly. "
+            "Restore it by the method 'pnp'."
         )
     engine = engine or choose_engine(device)
     share = strength / 100.0

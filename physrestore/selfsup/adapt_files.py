@@ -83,7 +83,7 @@ def noisy_squares(frame: RawFrame, noise: SensorNoise, places: Sequence[Square])
     """Squares of a frame in its own working space; for `gather`.
 
     Args:
-        frame: Bayer, quad-Bayer or X-Trans.
+        frame: Bayer or X-Trans.
         noise: Its noise, with the gain known.
         places: Of the squares.
 

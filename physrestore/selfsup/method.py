@@ -68,7 +68,7 @@ def restore_selfsup(
     """Adapt, restore, check.
 
     Args:
-        frame: Bayer, quad-Bayer or X-Trans.
+        frame: Bayer or X-Trans.
         noise: Noise of this camera at this ISO, with the gain known.
         network: To start from; never changed.
         strength: As of `restore_fast`.

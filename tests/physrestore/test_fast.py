@@ -145,6 +145,9 @@ def test_refuses_what_it_cannot_do() -> None:
         restore_fast(frame, noise, network=default_network(), strength=101.0)
     with pytest.raises(ValueError, match="multiple of align"):
         restore_fast(frame, noise, network=default_network(), tile=100)
+    quad, its_noise, _ = shot(Cfa(("RRGG", "RRGG", "GGBB", "GGBB")))
+    with pytest.raises(RestoreError, match="this frame is quad-Bayer"):
+        restore_fast(quad, its_noise, network=default_network())
     broken = copy.deepcopy(default_network())
     nn.init.constant_(broken.trunk.tail.weight, float("nan"))
     with pytest.raises(RestoreError, match="not finite"):
