@@ -26,8 +26,8 @@ MIRRORED = 8
 
 # Weights of `physrestore.pnp.expected_error.FEATURES` for the shipped networks, fitted and judged as those of the
 # method pnp (`python -m tests.benchmarks uncertainty --method fast`).
-BAYER_ERROR = ErrorLaw(measured=(0.105, 1.174, 0.0, 0.0, 0.226), between=(0.055, 1.506, 0.002, 15.7, 0.271))
-WIDE_ERROR = ErrorLaw(measured=(0.083, 1.457, 0.0, 0.380, 0.736), between=(0.047, 1.407, 0.019, 13.9, 0.401))
+BAYER_ERROR = ErrorLaw(measured=(0.099, 0.947, 0.0, 0.0, 0.0), between=(0.056, 1.594, 0.014, 5.724, 0.0))
+WIDE_ERROR = ErrorLaw(measured=(0.101, 1.0, 0.0, 0.0, 0.079), between=(0.042, 1.397, 0.017, 6.34, 0.0))
 
 
 @dataclass(frozen=True)

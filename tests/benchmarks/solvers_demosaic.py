@@ -46,6 +46,8 @@ NEUTRAL = (0.5, 1.0, 0.6)
 BLACK, WHITE = 512.0, 16383.0
 # Brightest value of a picture as a share of white.
 EXPOSURE = 0.9
+# Shipped networks that know colours.
+PRIORS = ("MosaicNet", "ColourNet")
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def _demosaicnet(cfa: Cfa) -> Iterator[tuple[str, Rival]]:
 
 def _shipped() -> Iterator[tuple[str, Rival]]:
     """Our trained networks: colour ones as priors of pnp, mosaic ones as they are."""
-    rows = {name: named_prior(name) for name in weights.catalogue()}
+    rows = {name: named_prior(name) for name in weights.catalogue() if weights.load(name).architecture in PRIORS}
     for name, named in rows.items():
         if named.prior is not None:
             yield (

@@ -105,7 +105,7 @@ def test_tiles_cannot_be_seen() -> None:
 
 
 def test_the_fastest_engine_is_exact_enough() -> None:
-    """Its rounding costs less than 0.3 dB where nothing else is wrong; weights rounded to two bits would cost more.
+    """Its rounding costs less than 0.43 dB where nothing else is wrong; weights rounded to two bits would cost more.
 
     On photographs, whose detail is the larger error, it costs 0.01 dB (`python -m tests.benchmarks mosaics --exact`).
     """
@@ -120,8 +120,8 @@ def test_the_fastest_engine_is_exact_enough() -> None:
         return float((rgb[1] - torch.from_numpy(light)).square().mean().sqrt())
 
     exact = error(default_network(), FLOAT32)
-    assert error(default_network(), choose_engine()) < 1.035 * exact
-    assert error(coarse, FLOAT32) > 1.035 * exact
+    assert error(default_network(), choose_engine()) < 1.05 * exact
+    assert error(coarse, FLOAT32) > 1.05 * exact
 
 
 def test_says_what_noise_is_left() -> None:
