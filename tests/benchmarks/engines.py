@@ -17,7 +17,7 @@ from torch import Tensor
 
 from noise_models.cfa import Cfa
 from physrestore import weights
-from physrestore.networks.mosaic_net import MosaicNet
+from physrestore.networks.mosaic_net import MosaicNet, bounded
 from physrestore.networks.onnx import onnx_bytes
 from physrestore.working_space import one_hot
 
@@ -69,7 +69,10 @@ def _engines(network: MosaicNet) -> Iterator[tuple[str, Restore]]:
     def contiguous(mosaic: Tensor, noise: Tensor, colours: Tensor) -> Tensor:
         # `MosaicNet.forward` without its change of layout; tiles are multiples here.
         planes = torch.cat([mosaic * colours, (noise * colours).expand(-1, -1, *mosaic.shape[-2:])], dim=1)
-        return network.trunk(planes) + network.interpolation(planes[:, :3]) + planes[:, :3]
+        values, levels = planes[:, :3], planes[:, 3:]
+        correction = network.trunk(planes)
+        between = network.interpolation(values) + correction
+        return torch.where(colours > 0, values + bounded(correction, levels), between)
 
     @torch.inference_mode()
     def channels_last(*inputs: Tensor) -> Tensor:
