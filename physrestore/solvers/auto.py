@@ -23,11 +23,12 @@ from physrestore.solvers.sure import choose_by_sure
 STEPS = 20
 FIRST = 0.08
 # Restore as if the noise were so many times the calibrated one. The thresholding transform prior is best between 0.55
-# and 1.2 (measured, `tests.benchmarks.solver_parameters`); 1 is right for a prior that is the posterior mean. The
-# parabola between candidates (`Choice.between`) needs one on either side: the ends lie beyond what is ever best. On a
-# picture at 60 electrons the best candidate alone lost 0.45 (denoising), 0.35 (blur) and 0.21 dB (mosaic) against the
-# best strength of all, the parabola 0.08, 0.01 and 0.04; on another mosaic 0.30 and 0.24.
-STRENGTHS = (0.35, 0.5, 0.7, 1.0, 1.4)
+# and 1.2 (measured, `tests.benchmarks.solver_parameters`), but at 2 to 2.8 on a mosaic of 16000 electrons, where what
+# is left to do is to demosaick; 1 is right for a prior that is the posterior mean. The parabola between candidates
+# (`Choice.between`) needs one on either side: the ends lie beyond what is ever best. On a picture at 60 electrons the
+# best candidate alone lost 0.45 (denoising), 0.35 (blur) and 0.21 dB (mosaic) against the best strength of all, the
+# parabola 0.08, 0.01 and 0.04; on another mosaic 0.30 and 0.24.
+STRENGTHS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 
 Selection = Literal["held-out", "sure", "both"]
 

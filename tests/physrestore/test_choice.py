@@ -35,7 +35,7 @@ def test_it_stays_between_the_midpoints_of_its_neighbours() -> None:
     assert 1.0 < steep.between <= math.sqrt(1.4) + 1e-9
 
 
-@pytest.mark.parametrize(("slope", "end"), [(1.0, 0.35), (-1.0, 1.4)])
+@pytest.mark.parametrize(("slope", "end"), [(1.0, STRENGTHS[0]), (-1.0, STRENGTHS[-1])])
 def test_an_end_stays_an_end(slope: float, end: float) -> None:
     assert choice(lambda s: slope * s).between == end
 
