@@ -1,8 +1,7 @@
 """Demosaicking and denoising of all frames by a network: merge, clean, give back what stands out, and again.
 
 Each round merges the frames around the picture of the round before. The first picture is that of the reference alone.
-On a Kodak24 crop of moved frames the rounds reach 41.20, 42.36, 42.84, 43.04 and 43.12 dB at 800 electrons (Bayer),
-36.54, 37.39, 37.69, 37.81 and 37.85 dB at 160 (X-Trans); a fifth is not worth its time.
+On a crop of Kodak24 each round gained half to a quarter of what the one before did, the fifth less than 0.1 dB.
 """
 
 from __future__ import annotations

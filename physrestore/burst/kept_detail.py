@@ -7,11 +7,12 @@ be wrong by more than the noise, and the merged picture is believed; elsewhere t
 
 from __future__ import annotations
 
-import math
 from functools import cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.fft import dct
 from torch import Tensor
 
 from physrestore.burst.merge import Merged
@@ -75,10 +76,8 @@ def _cosines() -> Tensor:
 
 
 def _line() -> Tensor:
-    k, i = torch.arange(PATCH, dtype=torch.float64)[:, None], torch.arange(PATCH, dtype=torch.float64)
-    line = torch.cos(math.pi * (2 * i + 1) * k / (2 * PATCH)) * math.sqrt(2 / PATCH)
-    line[0] /= math.sqrt(2)
-    return line
+    """A cosine a row."""
+    return torch.from_numpy(dct(np.eye(PATCH), axis=0, norm="ortho"))
 
 
 def _noise_power(spread: float) -> Tensor:

@@ -16,7 +16,7 @@ from physrestore import weights
 from physrestore.errors import RestoreError
 from physrestore.fast.engine import Engine, choose_engine
 from physrestore.fast.tile import FastTile
-from physrestore.networks.mosaic_net import MosaicNet
+from physrestore.networks.mosaic_net import MosaicNet, check_array
 from physrestore.pnp.prepare import prepare
 from physrestore.pnp.restore import check_frame
 from physrestore.tiling import map_tiles
@@ -103,11 +103,7 @@ def restore_fast(
             f"The fast method needs a MosaicNet, which takes mosaics; {type(network).__name__} is none. Networks that "
             "denoise pictures are priors of the method 'pnp'."
         )
-    if frame.cfa.is_quad_bayer:
-        raise RestoreError(
-            "Mosaic networks learned Bayer and X-Trans; this frame is quad-Bayer, on which they interpolate wrongly. "
-            "Restore it by the method 'pnp'."
-        )
+    check_array(frame.cfa)
     engine = engine or choose_engine(device)
     share = strength / 100.0
     ready = prepare(frame, noise, share=share)

@@ -17,8 +17,7 @@ from physrestore.working_space import WorkingSpace, one_hot
 
 # Std of what the shipped networks get wrong where there is detail far above the noise, in the working space (white is
 # about 1), for Bayer and for arrays of wider period; half of it where detail has this many times the noise's variance.
-# Chosen by the error on nine training pictures at 4000 to 30000 electrons; on smooth areas networks err far less. With
-# networks whose corrections are bounded it matters below the noise of 4000 electrons only (0.6 dB at 20000 on Bayer).
+# Chosen by the error on nine training pictures at 4000 to 30000 electrons; on smooth areas networks err far less.
 BAYER_DETAIL_ERROR, WIDE_DETAIL_ERROR, CLEAR_DETAIL = 0.010, 0.020, 4.0
 
 # Sites mirrored beyond the border, colours too: the network's own border, which sees nothing beyond, is cut off. A

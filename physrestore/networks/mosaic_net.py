@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noise_models.cfa import Cfa
+from physrestore.errors import RestoreError
 from physrestore.networks.unet import UNet
 
 # Bilinear interpolation where one site in four (two) is measured; a measured site itself is kept outside the kernel.
@@ -114,6 +116,20 @@ class MosaicNet(nn.Module):
     def _of_sites(self, packed: Tensor, height: int, width: int) -> Tensor:
         sites = packed if self.config.unshuffle == 1 else F.pixel_shuffle(packed, self.config.unshuffle)
         return sites[..., :height, :width]
+
+
+def check_array(cfa: Cfa) -> None:
+    """Refuse an array of which mosaic networks know nothing.
+
+    Raises:
+        RestoreError: it is neither Bayer nor X-Trans.
+    """
+    if not (cfa.is_bayer or cfa.is_xtrans):
+        kind = "quad-Bayer" if cfa.is_quad_bayer else "monochrome"
+        raise RestoreError(
+            f"Mosaic networks learned Bayer and X-Trans; this frame is {kind}, of which they know nothing. Restore it "
+            f"by the method {'pnp' if cfa.is_quad_bayer else 'classic'!r}."
+        )
 
 
 def bounded(correction: Tensor, noise: Tensor) -> Tensor:

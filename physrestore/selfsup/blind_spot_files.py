@@ -36,7 +36,7 @@ class FolderTeacher:
     Attributes:
         model: The network.
         verdict: It beside a shipped network, on sites that it did not learn from; None: there was none to compare with
-            (a monochrome sensor).
+            (a monochrome or quad-Bayer sensor).
         steps: Updates done; 0: it was given, not trained.
         squares: What it was trained on.
         found: The files.
@@ -123,7 +123,8 @@ def teach_by_files(
             generator=generator,
             on_step=count,
         )
-    verdict = None if rival is None or found.cfa.is_mono else compare_in_light(model, rival, parts, generator=generator)
+    knows = found.cfa.is_bayer or found.cfa.is_xtrans  # what mosaic networks learned
+    verdict = compare_in_light(model, rival, parts, generator=generator) if rival is not None and knows else None
     return FolderTeacher(model, verdict, done, parts, found)
 
 

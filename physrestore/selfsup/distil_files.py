@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from physrestore.networks.mosaic_net import MosaicNet
+from physrestore.networks.mosaic_net import MosaicNet, check_array
 from physrestore.pnp.defects import repair_defects
 from physrestore.selfsup.adapt_files import write_judged
 from physrestore.selfsup.blind_spot import BlindSpotModel
@@ -155,6 +155,7 @@ def _taught(teacher: BlindSpotModel, square: LightSquare) -> tuple[NoisyImage, T
     observed, space = square.observed, square.space
     if space is None:
         raise ValueError("A monochrome sensor has nothing between its sites: its blind-spot network needs no student.")
+    check_array(observed.cfa)
     colours = one_hot(observed.cfa, *observed.shape)
     black, std = ((level * colours[0]).sum(0)[None, None] for level in (space.black, space.scale))
     repaired = repair_defects(space.stabilise(square.steady[0, 0], observed.cfa), observed.cfa).mosaic

@@ -5,6 +5,7 @@ from __future__ import annotations
 from noise_models.cfa import Cfa
 from noise_models.frame import RawFrame
 from noise_models.sensor import SensorNoise
+from physrestore.networks.mosaic_net import check_array
 from physrestore.pnp.prepare import Prepared, prepare
 from physrestore.selfsup.crops import NoisyImage
 from physrestore.selfsup.losses.pixel_noise import PixelNoise
@@ -17,13 +18,14 @@ def noisy_frame(frame: RawFrame, noise: SensorNoise) -> NoisyImage:
     A network adapted to it with the task `Demosaicking` goes straight into `physrestore.fast.restore_fast`.
 
     Args:
-        frame: Bayer, quad-Bayer or X-Trans.
+        frame: Bayer or X-Trans.
         noise: Of this camera at this ISO, with the gain known.
 
     Raises:
         ProfileError: the noise describes other planes, or its gain is unknown.
-        RestoreError: values that are not finite.
+        RestoreError: values that are not finite, or another array.
     """
+    check_array(frame.cfa)
     return noisy_picture(prepare(frame, noise, share=1.0), frame.cfa)
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from noise_models.frame import RawFrame
 from noise_models.sensor import SensorNoise
 from physrestore.fast import FastResult, restore_fast
+from physrestore.networks.mosaic_net import check_array
 from physrestore.pnp.prepare import prepare
 from physrestore.pnp.restore import check_frame
 from physrestore.selfsup.adapt import Adapted, AdaptSettings, adapt
@@ -88,6 +89,7 @@ def restore_selfsup(
     check_frame(frame, noise, strength)
     budget = DEFAULT_BUDGET if budget_seconds is None else budget_seconds
     chosen = replace(settings or AdaptSettings(), budget_s=ADAPT_SHARE * budget)
+    check_array(frame.cfa)  # before the work, not after it
     ready = prepare(frame, noise, share=1.0)
     image = _on(noisy_picture(ready, frame.cfa), device)
     generator = torch.Generator().manual_seed(seed)

@@ -27,17 +27,19 @@ SMALLEST_SIDE = 12
 class Muon(torch.optim.Adam):
     """Muon for filter banks, Adam for every other weight; one learning rate for both.
 
-    Convolutions (out, in, h, w) count as matrices of out rows.
+    Convolutions (out, in, h, w) count as matrices of out rows; `torch.optim.Muon` takes matrices only, and no others.
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update; see `torch.optim.Optimizer.step`."""
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         banks = [(p, group["lr"]) for group in self.param_groups for p in group["params"] if _is_bank(p)]
         slopes = [p.grad for p, _ in banks]
         for bank, _ in banks:
             bank.grad = None  # Adam passes it over
-        result = super().step(closure)
+        super().step()
         for (bank, rate), slope in zip(banks, slopes, strict=True):
             assert slope is not None
             bank.grad = slope
@@ -48,7 +50,7 @@ class Muon(torch.optim.Adam):
             ahead = slope.lerp(momentum, MOMENTUM).flatten(1)  # Nesterov's
             size = ADAMS_STEP * max(ahead.shape) ** 0.5
             bank.sub_((rate * size * orthogonal(ahead)).view_as(bank))
-        return result
+        return loss
 
 
 def optimiser_of(name: str, weights: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:

@@ -125,7 +125,7 @@ def test_a_tiny_network_really_learns_to_denoise(tmp_path: Path) -> None:
     waves = torch.stack([torch.sin(x + y), torch.cos(2 * x), torch.sin(y - x)])
     picture = (127 + 100 * waves).to(torch.uint8)
     task = MosaicTask(Pictures([picture]), network=MosaicNetConfig(channels=(8, 12)), side=32, count=4)
-    recipe = Recipe(steps=120, learning_rate=1e-2, log_every=120)
+    recipe = Recipe(steps=300, learning_rate=1e-2, log_every=300)
 
     trained = fit(task, recipe, tmp_path)
 

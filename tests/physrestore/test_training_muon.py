@@ -54,6 +54,28 @@ def test_a_step_is_as_large_as_adams_and_small_weights_get_adams_own() -> None:
         )
 
 
+def test_a_closure_is_called_once_before_the_step() -> None:
+    plain, asked = (nn.Parameter(normal(16, 16)) for _ in range(2))
+    target = normal(16, 16, seed=1)
+    one, two = Muon([plain], lr=0.01), Muon([asked], lr=0.01)
+    calls = []
+
+    def closure() -> Tensor:
+        two.zero_grad()
+        loss = (asked - target).square().sum()
+        loss.backward()
+        calls.append(float(loss.detach()))
+        return loss
+
+    for _ in range(3):
+        one.zero_grad()
+        (plain - target).square().sum().backward()
+        one.step()
+        assert float(two.step(closure).detach()) == calls[-1]
+    assert len(calls) == 3
+    assert torch.equal(plain, asked)
+
+
 class Wide(Regression):
     """With a layer that counts as a bank."""
 
