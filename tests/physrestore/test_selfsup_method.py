@@ -11,7 +11,7 @@ from torch import nn
 
 from noise_models.cfa import Cfa
 from noise_models.frame import RawFrame
-from noise_models.sensor import Estimate, SensorNoise
+from noise_models.sensor import Estimate, PlaneNoise, SensorNoise
 from physrestore import weights
 from physrestore.contract import Options
 from physrestore.errors import RestoreError
@@ -19,6 +19,7 @@ from physrestore.fast import default_network, restore_fast
 from physrestore.pipeline import Method, restore
 from physrestore.pnp.prepare import prepare
 from physrestore.selfsup.adapt import AdaptSettings
+from physrestore.selfsup.frames import noisy_frame
 from physrestore.selfsup.method import restore_selfsup
 from physrestore.selfsup.noise_check import check_noise
 from tests.physrestore.test_fast import shot
@@ -108,3 +109,14 @@ def test_refuses_networks_that_take_pictures() -> None:
     frame, noise, _ = shot(BAYER, 288)
     with pytest.raises(RestoreError, match="MosaicNet"):
         check_noise(frame, noise, prepare(frame, noise, share=1.0), nn.Identity(), generator=torch.Generator())
+
+
+def test_an_array_the_network_never_saw_is_refused_before_the_work() -> None:
+    cfa = Cfa(("RRGG", "RRGG", "GGBB", "GGBB"))
+    levels = np.full(cfa.period, 512.0)
+    frame = RawFrame(np.full((48, 48), 2000, dtype=np.uint16), cfa, levels, levels + 15000.0)
+    plane = PlaneNoise(gain=Estimate(value=2.0), read_noise_dn=Estimate(value=3.0))
+    noise = SensorNoise(iso=None, planes=dict.fromkeys(cfa.plane_names, plane))
+    for work in (lambda: restore_selfsup(frame, noise, network=default_network()), lambda: noisy_frame(frame, noise)):
+        with pytest.raises(RestoreError, match="this frame is quad-Bayer"):
+            work()
