@@ -117,7 +117,8 @@ def test_an_array_the_network_never_saw_is_refused_before_the_work() -> None:
     frame = RawFrame(np.full((48, 48), 2000, dtype=np.uint16), cfa, levels, levels + 15000.0)
     known = {"gain": 2.0, "read_noise_dn": 3.0, "black_level_dn": 512.0}
     plane = PlaneNoise(**{name: Estimate(value=value) for name, value in known.items()})
-    noise = SensorNoise(iso=None, planes=dict.fromkeys(cfa.plane_names, plane))
+    planes = dict.fromkeys(cfa.plane_names, plane)
+    noise = SensorNoise(iso=None, planes=planes, row_noise_dn=Estimate(value=0.0))
     for work in (lambda: restore_selfsup(frame, noise, network=default_network()), lambda: noisy_frame(frame, noise)):
         with pytest.raises(RestoreError, match="this frame is quad-Bayer"):
             work()
