@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
-from scipy import stats
+from scipy import special
 
 from noise_models.cfa import BAYER_PLANES, Cfa
 from noise_models.errors import ProfileError
@@ -62,7 +62,7 @@ class Estimate(Model):
             raise ValueError(
                 f"No interval: the standard error of {self.value} ({self.method or 'no method'}) is unknown."
             )
-        z = float(stats.norm.ppf(0.5 + level / 2))
+        z = float(special.ndtri(0.5 + level / 2))
         return self.value - z * self.standard_error, self.value + z * self.standard_error
 
 

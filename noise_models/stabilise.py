@@ -17,13 +17,14 @@ continuation every average of a dark area would be clamped on one side, and blac
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 # Anscombe's constant: with 3/8 the variance is 1 + O(1/x^2) (Anscombe 1948).
@@ -121,8 +122,9 @@ def expected_stabilised(mean: NDArray[np.float64], read_noise: float) -> NDArray
     half = TAIL_DEVIATIONS * np.sqrt(lit) + TAIL_DEVIATIONS**2
     counts = np.arange(np.floor((lit + half).max(initial=0.0)) + 1.0)
     of_count = _expected_over_read_noise(counts, read_noise)
+    log_factorial = special.gammaln(counts + 1.0)
     for k, x in zip(np.flatnonzero(~dark), lit, strict=True):
-        result[k] = float(stats.poisson.pmf(counts, x) @ of_count)
+        result[k] = float(np.exp(special.xlogy(counts, x) - log_factorial - x) @ of_count)  # Poisson's law
     return result
 
 
@@ -133,7 +135,8 @@ def _expected_over_read_noise(centre: NDArray[np.float64], read_noise: float) ->
     low, high = (np.sqrt(np.maximum(shifted + sign * reach, 0.0)) for sign in (-1.0, 1.0))
     nodes = np.linspace(0.0, 1.0, QUADRATURE_NODES)
     t = low[:, None] + (high - low)[:, None] * nodes
-    density = stats.norm.pdf(t**2, loc=shifted[:, None], scale=read_noise)
+    deviation = (t**2 - shifted[:, None]) / read_noise
+    density = np.exp(-0.5 * deviation**2) / (read_noise * math.sqrt(2.0 * math.pi))
     # dy = 2 t dt and f = 2 t; the trapezium rule converges exponentially for an integrand that vanishes at both ends.
     integrand: NDArray[np.float64] = 4.0 * t**2 * density
     return np.asarray(np.trapezoid(integrand, dx=nodes[1], axis=1) * (high - low))

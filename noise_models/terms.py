@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from noise_models.sensor import QUANTISATION_VARIANCE_DN2, Tail
@@ -99,7 +98,7 @@ class ReadNoise:
         1.3
         """
         if self.kind == "tukey":
-            return float(stats.tukeylambda.stats(self.shape, moments="k")) if self.shape > -0.25 else math.inf
+            return float(_tukey_lambda().stats(self.shape, moments="k")) if self.shape > -0.25 else math.inf
         return 3.0 * math.expm1(4.0 * self.shape**2) if self.kind == "lognormal" else 0.0
 
     def pixel_std(self, like: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -284,8 +283,15 @@ def _tukey(like: Tensor, shape: float, generator: torch.Generator) -> Tensor:
     # Double precision: the 2^-24 grid of single-precision uniforms would cut the tails at 5.5 sigma.
     p = torch.rand(like.shape, generator=generator, device=generator.device, dtype=torch.float64)
     log_p, log_q = p.clamp_(min=torch.finfo(torch.float64).tiny).log(), torch.log1p(-p)
-    unit = math.sqrt(float(stats.tukeylambda.var(shape)))
+    unit = math.sqrt(float(_tukey_lambda().var(shape)))
     if shape == 0.0:  # the limit is the logistic law
         return ((log_p - log_q) / unit).to(like)
     # (p^shape - q^shape) / shape, without cancellation near shape 0
     return ((torch.expm1(shape * log_p) - torch.expm1(shape * log_q)) / (shape * unit)).to(like)
+
+
+def _tukey_lambda() -> Any:
+    """Scipy's law, imported when a tail has this shape: its package takes half a second of every command's start."""
+    from scipy.stats import tukeylambda
+
+    return tukeylambda

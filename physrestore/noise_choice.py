@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from noise_models.calibration.photo.single_photo import estimate_from_frame
 from noise_models.errors import ProfileError
 from noise_models.frame import RawFrame
 from noise_models.interchange.dng import noise_from_tag
@@ -100,6 +99,9 @@ def _from_tag(frame: RawFrame, pairs: Sequence[tuple[float, float]]) -> ChosenNo
 
 
 def _estimated(frame: RawFrame, notes: tuple[str, ...]) -> ChosenNoise:
+    # Scipy's statistics behind it take a third of a second to import, which frames with a profile do without.
+    from noise_models.calibration.photo.single_photo import estimate_from_frame
+
     estimate = estimate_from_frame(frame)
     gain = next(iter(estimate.noise.planes.values())).gain
     assert gain is not None

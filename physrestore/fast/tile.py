@@ -82,7 +82,7 @@ class FastTile:
 
     def _trust(self, v: Tensor) -> Tensor:
         """Share of the network's correction that measured sites take: Wiener's, of its error against the noise."""
-        noise, detail = self.space.scale.square(), detail_energy(v).mean(0)
+        noise, detail = self.space.scale.square(), detail_energy(v)[0]
         largest = BAYER_DETAIL_ERROR if self.cfa.is_bayer else WIDE_DETAIL_ERROR
         error = largest * detail / (detail + CLEAR_DETAIL * noise)
         return noise / (noise + error.square())

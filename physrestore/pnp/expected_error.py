@@ -65,8 +65,7 @@ def features(v: Tensor, data: Measured) -> Tensor:
         (5, 3, H, W): variances in the units of ``v`` squared, in the order of `FEATURES`.
     """
     noise = data.noise.square().expand_as(v)
-    detail = detail_energy(v).mean(0, keepdim=True).expand_as(v)
-    colour = detail_energy(v - v.mean(0, keepdim=True)).mean(0, keepdim=True).expand_as(v)
+    detail, colour = (detail_energy(p).expand_as(v) for p in (v, v - v.mean(0, keepdim=True)))
     sites = _sites(v, data)
     residual = ((data.values[0] - v) / data.noise).square()
     counts = sites.any(0, keepdim=True).to(v)
@@ -107,9 +106,11 @@ def _sites(v: Tensor, data: Measured, *, known_only: bool = True) -> Tensor:
 
 
 def detail_energy(v: Tensor) -> Tensor:
-    """Mean square of fine detail around every value, (C, h, w), of pictures (C, h, w)."""
-    return _mean((v - _mean(v, DETAIL_WINDOW)).square(), ENERGY_WINDOW)
+    """Mean square of fine detail around every site, over all colours: (1, h, w), of pictures (C, h, w)."""
+    return _mean((v - _mean(v, DETAIL_WINDOW)).square().mean(0, keepdim=True), ENERGY_WINDOW)
 
 
 def _mean(v: Tensor, window: int) -> Tensor:
-    return F.avg_pool2d(v[None], window, 1, window // 2, count_include_pad=False)[0]
+    """Moving mean; beyond the border there is nothing to count. One direction after the other is less work."""
+    across = F.avg_pool2d(v[None], (1, window), 1, (0, window // 2), count_include_pad=False)
+    return F.avg_pool2d(across, (window, 1), 1, (window // 2, 0), count_include_pad=False)[0]

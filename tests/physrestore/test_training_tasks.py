@@ -162,12 +162,13 @@ def test_the_mosaics_loss_counts_measured_and_interpolated_sites() -> None:
 def test_low_noise_does_not_outweigh_all_else() -> None:
     task, colours = MosaicTask(flat(), network=NETWORK), one_hot(Cfa.parse("RGGB"), 4, 4)
 
-    def loss(level: float) -> float:
+    def loss(level: float, wrong: Tensor) -> float:
         noise = torch.full((1, 1, 4, 4), level)
-        return float(task.loss(lambda *_: colours, (noise, noise, colours, torch.zeros(1, 3, 4, 4))))
+        return float(task.loss(lambda *_: wrong, (noise, noise, colours, torch.zeros(1, 3, 4, 4))))
 
-    assert loss(0.1) < loss(0.02)
-    assert loss(mosaic_task.ERROR_FLOOR / 100) == loss(mosaic_task.ERROR_FLOOR)
+    for wrong, floor in ((colours, mosaic_task.MEASURED_FLOOR), (1 - colours, mosaic_task.BETWEEN_FLOOR)):
+        assert loss(4 * floor, wrong) < loss(2 * floor, wrong) < loss(floor, wrong)
+        assert loss(floor / 100, wrong) == loss(floor, wrong)
 
 
 def test_the_colour_task_tells_its_noise() -> None:

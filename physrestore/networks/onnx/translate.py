@@ -15,7 +15,7 @@ from torch import nn
 import physrestore
 from physrestore.errors import WeightsError
 from physrestore.networks.colour_net import ColourNet
-from physrestore.networks.mosaic_net import LARGEST_CORRECTION, TINY, MosaicNet
+from physrestore.networks.mosaic_net import LARGEST_CORRECTION, LEAST_WEIGHT, TINY, MosaicNet
 from physrestore.networks.onnx.graph import Graph
 from physrestore.networks.unet import UNet
 
@@ -63,15 +63,30 @@ def emit_mosaic_net(graph: Graph, network: MosaicNet, mosaic: str, noise: str, c
     values = graph.node("Mul", mosaic, colours)
     size = graph.node("Shape", values)
     levels = graph.node("Expand", graph.node("Mul", noise, colours), size)
-    planes = _padded(graph, graph.node("Concat", values, levels, axis=1), size, network.multiple, mode="constant")
-    packed = _unshuffled(graph, planes, 6, network.config.unshuffle)
-    block = network.config.unshuffle
-    kept = _channels(graph, packed, 3 * block**2)
-    correction = _cropped(graph, _shuffled(graph, _unet(graph, network.trunk, packed), block), size)
+    mean = _local_mean(graph, network, values, colours)
+    contrast = graph.node("Mul", graph.node("Sub", values, mean), colours)
+    block, multiple = network.config.unshuffle, network.multiple
+    planes = _padded(graph, graph.node("Concat", contrast, levels, mean, axis=1), size, multiple, mode="constant")
+    kept = _unshuffled(graph, _padded(graph, values, size, multiple, mode="constant"), 3, block)
+    trunk = _unet(graph, network.trunk, _unshuffled(graph, planes, 9, block))
+    correction = _cropped(graph, _shuffled(graph, trunk, block), size)
     between = _cropped(graph, _shuffled(graph, _conv(graph, network.interpolation, kept), block), size)
     measured = graph.node("Add", values, _bounded(graph, correction, levels))
     known = graph.node("Greater", colours, graph.number(0.0))
     return graph.node("Where", known, measured, graph.node("Add", between, correction))
+
+
+def _local_mean(graph: Graph, network: MosaicNet, values: str, colours: str) -> str:
+    """`MosaicNet.local_mean`."""
+    window = network.window.detach().cpu().float()
+    across, down = (graph.constant(w.contiguous().numpy()) for w in (window[:, :, None, :], window[:, :, :, None]))
+    taps, reach = window.shape[-1], window.shape[-1] // 2
+
+    def gathered(x: str) -> str:
+        x = graph.node("Conv", x, across, kernel_shape=[1, taps], pads=[0, reach, 0, reach], group=3)
+        return graph.node("Conv", x, down, kernel_shape=[taps, 1], pads=[reach, 0, reach, 0], group=3)
+
+    return graph.node("Div", gathered(values), graph.node("Max", gathered(colours), graph.number(LEAST_WEIGHT)))
 
 
 def _bounded(graph: Graph, correction: str, noise: str) -> str:
@@ -133,10 +148,6 @@ def _unshuffled(graph: Graph, x: str, channels: int, block: int) -> str:
 def _shuffled(graph: Graph, x: str, block: int) -> str:
     """As `torch.nn.functional.pixel_shuffle`."""
     return x if block == 1 else graph.node("DepthToSpace", x, blocksize=block, mode="CRD")
-
-
-def _channels(graph: Graph, x: str, count: int) -> str:
-    return graph.node("Slice", x, graph.integers(0), graph.integers(count), graph.integers(1))
 
 
 def _padded(graph: Graph, x: str, size: str, multiple: int, *, mode: str) -> str:

@@ -19,7 +19,7 @@ from physrestore.working_space import COLOURS, one_hot, working_black, working_n
 
 BAYER = ("RGGB", "BGGR", "GRBG", "GBRG")
 # Share of batches of X-Trans mosaics, and of Bayer batches with the noise of a published camera instead of any camera.
-XTRANS_SHARE, PROFILE_SHARE = 0.15, 0.3
+XTRANS_SHARE, PROFILE_SHARE = 0.2, 0.3
 # Row offsets are estimated and subtracted before the network; about this share of their std is left.
 ROW_NOISE_LEFT = 0.3
 # Share of images with more read noise than the law draws, and up to how much more: hot sensors, old sensors, and long
@@ -28,8 +28,8 @@ NOISY_READOUT_SHARE, NOISIEST_READOUT = 0.2, 10.0
 # Spread (std of the logarithm) of the noise level that the network is told about the true one: profiles have errors.
 LEVEL_SPREAD = 0.05
 # The error of a good restoration grows about as the noise to this power; divided by it, all noise levels count alike.
-# Below the floor the error is that of demosaicking.
-ERROR_POWER, ERROR_FLOOR = 0.7, 0.01
+# Below a floor the error between measured sites is that of demosaicking; that of measured ones goes on to fall.
+ERROR_POWER, MEASURED_FLOOR, BETWEEN_FLOOR = 0.7, 0.002, 0.01
 # Weight of a colour that was not measured at a site against one that was: interpolation's errors are larger and would
 # take most of a small network's capacity, at the cost of low noise on the mosaic itself.
 INTERPOLATED = 0.2
@@ -86,9 +86,10 @@ class MosaicTask:
         """Mean absolute error in the working space, every noise level with the same weight."""
         values, noise, colours, clean = batch
         error = (network(values, noise, colours).float() - clean).abs()
-        weight = colours + INTERPOLATED * (1.0 - colours)
-        level = noise.mean(dim=(1, 2, 3), keepdim=True).clamp(min=ERROR_FLOOR) ** ERROR_POWER
-        return (weight * error / level).mean()
+        level = noise.mean(dim=(1, 2, 3), keepdim=True)
+        measured, between = (level.clamp(min=floor) ** ERROR_POWER for floor in (MEASURED_FLOOR, BETWEEN_FLOOR))
+        weight = torch.where(colours > 0, 1.0 / measured, INTERPOLATED / between)
+        return (weight * error).mean()
 
     def _expose(self, mosaic: Tensor, cfa: Cfa, parameters: NoiseParameters, generator: torch.Generator) -> Tensor:
         if self.noise == "calibrated":
