@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from physrestore.networks.local_mean import LocalMean
+from physrestore.networks.mosaic_net import bounded
 from physrestore.networks.unet import UNet
 
 
@@ -23,7 +25,9 @@ class ColourNetConfig:
 class ColourNet(nn.Module):
     """Removes Gaussian noise of a known standard deviation, per pixel and colour, from a three-colour picture.
 
-    Homogeneous: picture and noise times c give the result times c.
+    Its trunk sees the picture's contrast, the noise, and the local means (`LocalMean`). A value is corrected by at most
+    `LARGEST_CORRECTION` standard deviations of its noise, smoothly bounded, as in `MosaicNet`. Homogeneous: picture and
+    noise times c give the result times c.
 
     Attributes:
         config: Its size.
@@ -33,8 +37,9 @@ class ColourNet(nn.Module):
         super().__init__()
         self.config = config
         area = config.unshuffle**2
-        self.trunk = UNet(6 * area, 3 * area, channels=config.channels, blocks=config.blocks)
+        self.trunk = UNet(9 * area, 3 * area, channels=config.channels, blocks=config.blocks)
         nn.init.normal_(self.trunk.tail.weight, std=1e-3)
+        self.local_mean = LocalMean()
 
     @property
     def multiple(self) -> int:
@@ -52,11 +57,13 @@ class ColourNet(nn.Module):
             (B, 3, H, W).
         """
         height, width = x.shape[-2:]
-        planes = torch.cat([x, sigma.to(x).expand_as(x)], dim=1)
+        levels, mean = sigma.to(x).expand_as(x), self.local_mean(x, torch.ones_like(x[:1]))
+        planes = torch.cat([x - mean, levels, mean], dim=1)
         below, right = -height % self.multiple, -width % self.multiple
         if below or right:
             planes = F.pad(planes, (0, right, 0, below), mode="replicate")
         packed = F.pixel_unshuffle(planes, self.config.unshuffle)
         if packed.device.type == "cpu":
             packed = packed.to(memory_format=torch.channels_last)
-        return x + F.pixel_shuffle(self.trunk(packed), self.config.unshuffle)[..., :height, :width]
+        correction = F.pixel_shuffle(self.trunk(packed), self.config.unshuffle)[..., :height, :width].to(x)
+        return x + bounded(correction, levels)

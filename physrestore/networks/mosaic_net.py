@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from noise_models.cfa import Cfa
 from physrestore.errors import RestoreError
+from physrestore.networks.local_mean import MEAN_REACH, LocalMean
 from physrestore.networks.unet import UNet
 
 # Bilinear interpolation where one site in four (two) is measured; a measured site itself is kept outside the kernel.
@@ -19,13 +20,6 @@ _QUINCUNX_OF_TWO = ((0.0, 0.25, 0.0), (0.25, 0.0, 0.25), (0.0, 0.25, 0.0))
 # A measured site is never corrected by more than this many standard deviations of its noise: Gaussian noise exceeds
 # them once in 16,000 sites. What a site was measured to be cannot be spoilt by more, and without noise not at all.
 LARGEST_CORRECTION = 4.0
-# What the trunk sees are differences from a local mean of the site's colour: half precision, in which it computes, keeps
-# three digits of them, but of whole values only three digits in all, too few for noise below a per cent of white. Std
-# and reach of the mean's Gaussian window, pixels: wide enough that the means of sparse colours (X-Trans has two reds in
-# nine sites) do not depend on the site's place in the array, narrow enough that a strong edge is soon out of it.
-MEAN_STD, MEAN_REACH = 3.0, 8
-# Weight of a colour within the window below which it has no mean; the window's corner beyond a frame's corner.
-LEAST_WEIGHT = 1e-6
 # Keeps 0 / 0 away where neither noise nor correction is; far below the square of any code's size.
 TINY = 1e-20
 
@@ -49,7 +43,7 @@ class MosaicNet(nn.Module):
     """Joint demosaicking and denoising, conditioned on the noise of every site.
 
     It sees nine planes: the mosaic's values less their local mean and the noise's standard deviation, both spread over
-    R, G, B by the colour filter array, and the local means themselves; so that one set of weights serves every Bayer
+    R, G, B by the colour filter array, and the local means themselves (`LocalMean`); so that one set of weights serves every Bayer
     phase and X-Trans. Values are those of
     `physrestore.working_space`: white-balanced, about the square root of light, with noise that depends on the colour
     only. The map is homogeneous: values and noise times c give the result times c.
@@ -71,7 +65,7 @@ class MosaicNet(nn.Module):
         self.interpolation = nn.Conv2d(3 * area, 3 * area, 5, padding=2, bias=False)
         self._start_bilinear()
         nn.init.normal_(self.trunk.tail.weight, std=1e-3)
-        self.register_buffer("window", _gaussian(), persistent=False)
+        self.local_mean = LocalMean()
 
     @torch.no_grad()
     def _start_bilinear(self) -> None:
@@ -117,29 +111,6 @@ class MosaicNet(nn.Module):
             between = self._of_sites(self.interpolation(self._packed(values)), height, width)
             return torch.where(colours > 0, values + bounded(correction, levels), between + correction)
 
-    def local_mean(self, values: Tensor, colours: Tensor) -> Tensor:
-        """Means of each colour around every site, by normalised convolution with a Gaussian window.
-
-        Args:
-            values: (B, 3, H, W), zero where a colour was not measured.
-            colours: One-hot of the sites, (1 or B, 3, H, W).
-
-        Returns:
-            (B, 3, H, W); 0 where a colour is nowhere within the window.
-
-        Source:
-            Knutsson and Westin, CVPR 1993.
-        """
-        window: Tensor = self.window.to(values)
-
-        def gathered(x: Tensor) -> Tensor:
-            if x.device.type == "cpu":
-                x = x.contiguous(memory_format=torch.channels_last)  # twenty times faster than planes one by one
-            across = F.conv2d(x, window[:, :, None, :], padding=(0, MEAN_REACH), groups=3)
-            return F.conv2d(across, window[:, :, :, None], padding=(MEAN_REACH, 0), groups=3)
-
-        return gathered(values) / gathered(colours).clamp(min=LEAST_WEIGHT)
-
     def _packed(self, planes: Tensor) -> Tensor:
         below, right = (-side % self.multiple for side in planes.shape[-2:])
         if below or right:
@@ -178,10 +149,3 @@ def bounded(correction: Tensor, noise: Tensor) -> Tensor:
     """
     bound = LARGEST_CORRECTION * noise
     return bound * correction * (bound.square() + correction.square() + TINY).rsqrt()
-
-
-def _gaussian() -> Tensor:
-    """The window in one direction, for three colours: (3, 1, 2 MEAN_REACH + 1), sum 1."""
-    offsets = torch.arange(-MEAN_REACH, MEAN_REACH + 1, dtype=torch.float32)
-    weights = torch.exp(-0.5 * (offsets / MEAN_STD).square())
-    return (weights / weights.sum()).expand(3, 1, -1).contiguous()

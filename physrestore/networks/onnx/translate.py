@@ -15,7 +15,8 @@ from torch import nn
 import physrestore
 from physrestore.errors import WeightsError
 from physrestore.networks.colour_net import ColourNet
-from physrestore.networks.mosaic_net import LARGEST_CORRECTION, LEAST_WEIGHT, TINY, MosaicNet
+from physrestore.networks.local_mean import LEAST_WEIGHT, LocalMean
+from physrestore.networks.mosaic_net import LARGEST_CORRECTION, TINY, MosaicNet
 from physrestore.networks.onnx.graph import Graph
 from physrestore.networks.unet import UNet
 
@@ -63,7 +64,7 @@ def emit_mosaic_net(graph: Graph, network: MosaicNet, mosaic: str, noise: str, c
     values = graph.node("Mul", mosaic, colours)
     size = graph.node("Shape", values)
     levels = graph.node("Expand", graph.node("Mul", noise, colours), size)
-    mean = _local_mean(graph, network, values, colours)
+    mean = _local_mean(graph, network.local_mean, values, colours)
     contrast = graph.node("Mul", graph.node("Sub", values, mean), colours)
     block, multiple = network.config.unshuffle, network.multiple
     planes = _padded(graph, graph.node("Concat", contrast, levels, mean, axis=1), size, multiple, mode="constant")
@@ -76,9 +77,9 @@ def emit_mosaic_net(graph: Graph, network: MosaicNet, mosaic: str, noise: str, c
     return graph.node("Where", known, measured, graph.node("Add", between, correction))
 
 
-def _local_mean(graph: Graph, network: MosaicNet, values: str, colours: str) -> str:
-    """`MosaicNet.local_mean`."""
-    window = network.window.detach().cpu().float()
+def _local_mean(graph: Graph, layer: LocalMean, values: str, known: str) -> str:
+    """`LocalMean.forward`."""
+    window = layer.window.detach().cpu().float()
     across, down = (graph.constant(w.contiguous().numpy()) for w in (window[:, :, None, :], window[:, :, :, None]))
     taps, reach = window.shape[-1], window.shape[-1] // 2
 
@@ -86,7 +87,7 @@ def _local_mean(graph: Graph, network: MosaicNet, values: str, colours: str) -> 
         x = graph.node("Conv", x, across, kernel_shape=[1, taps], pads=[0, reach, 0, reach], group=3)
         return graph.node("Conv", x, down, kernel_shape=[taps, 1], pads=[reach, 0, reach, 0], group=3)
 
-    return graph.node("Div", gathered(values), graph.node("Max", gathered(colours), graph.number(LEAST_WEIGHT)))
+    return graph.node("Div", gathered(values), graph.node("Max", gathered(known), graph.number(LEAST_WEIGHT)))
 
 
 def _bounded(graph: Graph, correction: str, noise: str) -> str:
@@ -101,10 +102,12 @@ def emit_colour_net(graph: Graph, network: ColourNet, x: str, sigma: str) -> str
     """`ColourNet.forward`."""
     size = graph.node("Shape", x)
     levels = graph.node("Expand", sigma, size)
-    planes = _padded(graph, graph.node("Concat", x, levels, axis=1), size, network.multiple, mode="edge")
-    packed = _unshuffled(graph, planes, 6, network.config.unshuffle)
-    correction = _shuffled(graph, _unet(graph, network.trunk, packed), network.config.unshuffle)
-    return graph.node("Add", x, _cropped(graph, correction, size))
+    mean = _local_mean(graph, network.local_mean, x, graph.node("Expand", graph.number(1.0), size))
+    contrast = graph.node("Sub", x, mean)
+    planes = _padded(graph, graph.node("Concat", contrast, levels, mean, axis=1), size, network.multiple, mode="edge")
+    packed = _unshuffled(graph, planes, 9, network.config.unshuffle)
+    correction = _cropped(graph, _shuffled(graph, _unet(graph, network.trunk, packed), network.config.unshuffle), size)
+    return graph.node("Add", x, _bounded(graph, correction, levels))
 
 
 def _unet(graph: Graph, trunk: UNet, x: str) -> str:
