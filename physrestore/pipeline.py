@@ -145,6 +145,11 @@ class _Way:
 
 
 def _fast(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
+    if options.burst:
+        from physrestore.networks.mosaic_net import check_array
+
+        check_array(frame.cfa)  # pnp restores others, by its own prior
+        return _burst(frame, noise, options, progress)
     from physrestore.fast import default_network, restore_fast
 
     result = restore_fast(
@@ -221,7 +226,12 @@ def _burst(frame: RawFrame, noise: SensorNoise, options: Options, progress: Prog
         raise RestoreError(f"A burst cannot be combined with {words}. Leave that out, or restore the frame alone.")
     noises = (noise, *(options.burst_noises or (noise,) * len(options.burst)))
     result = restore_burst(
-        (frame, *options.burst), noises, prior=options.prior, strength=options.strength, progress=progress
+        (frame, *options.burst),
+        noises,
+        prior=options.prior,
+        network=options.network,
+        strength=options.strength,
+        progress=progress,
     )
     dropped = [number for number, used in enumerate(result.used, start=1) if not used]
     said = () if not dropped else (f"Frames {', '.join(map(str, dropped))} of the burst show another scene: not used.",)
@@ -260,7 +270,7 @@ def _pnp(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progre
 
 
 _METHODS = {
-    Method.FAST: _Way(_fast, knows=frozenset({"network", "device", "uncertainty"})),
+    Method.FAST: _Way(_fast, knows=frozenset({"network", "device", "uncertainty", "burst"})),
     Method.SELFSUP: _Way(_selfsup, knows=frozenset({"network", "device", "budget_seconds", "uncertainty"})),
     Method.CLASSIC: _Way(_classic, knows=frozenset()),
     Method.PNP: _Way(_pnp, knows=frozenset(WORDS) - {"network"}),

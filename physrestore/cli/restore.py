@@ -40,7 +40,7 @@ def restore(
     ] = "fast",
     strength: Annotated[float, typer.Option(min=0, max=100, help="0 changes nothing, 100 removes all noise.")] = 100.0,
     output: Annotated[
-        OutputName | None, typer.Option(help="What to write. Default: cfa-dng; linear-dng for pnp.")
+        OutputName | None, typer.Option(help="What to write. Default: cfa-dng; linear-dng for pnp and bursts.")
     ] = None,
     prior: Annotated[
         str | None,
@@ -50,7 +50,7 @@ def restore(
         ),
     ] = None,
     burst: Annotated[
-        bool, typer.Option("--burst", help="All FILES are one hand-held burst: one picture, that of the first. pnp.")
+        bool, typer.Option("--burst", help="All FILES are one hand-held burst: one picture, that of the first. fast, pnp.")
     ] = False,
     deblur: Annotated[
         str | None,
@@ -97,7 +97,8 @@ def restore(
     from physrestore.results import OutputKind
 
     keep_freed_memory()
-    kind = OutputKind(output or ("linear-dng" if method == "pnp" else "cfa-dng"))
+    # Of a burst every colour was measured nearly everywhere: a mosaic would throw most of it away.
+    kind = OutputKind(output or ("linear-dng" if method == "pnp" or burst else "cfa-dng"))
     if scale > 1 and kind is OutputKind.CFA_DNG:
         raise fail("--scale 2 has no mosaic to write: use --output linear-dng, tiff or npz.", Exit.USAGE)
     if burst:
@@ -152,8 +153,8 @@ def restore(
 
 def _check_burst(method: str, beyond: list[str]) -> None:
     """Refuse what does not go with ``--burst`` before anything is read."""
-    if method != "pnp":
-        raise fail(f"The method {method!r} does not know --burst. Use --method pnp.", Exit.USAGE)
+    if method not in ("fast", "pnp"):
+        raise fail(f"The method {method!r} does not know --burst. Use --method fast or pnp.", Exit.USAGE)
     if beyond:
         raise fail(f"--burst cannot be combined with {', '.join(beyond)}.", Exit.USAGE)
 

@@ -32,9 +32,9 @@ def photos(tmp_path: Path) -> list[Path]:
 def test_files_become_one_picture_beside_the_first(photos: list[Path]) -> None:
     before = [path.read_bytes() for path in photos]
 
-    code, stdout, _ = cli("restore", "--method", "pnp", "--burst", *photos, "--json")
-    again, stdout_again, _ = cli("restore", "--method", "pnp", "--burst", *photos)
-    fewer, _, stderr = cli("restore", "--method", "pnp", "--burst", *photos[:2])
+    code, stdout, _ = cli("restore", "--burst", *photos, "--json")
+    again, stdout_again, _ = cli("restore", "--burst", *photos)
+    fewer, _, stderr = cli("restore", "--burst", *photos[:2])
 
     assert (code, again, fewer) == (0, 0, 3)
     (told,) = json.loads(stdout)["files"]
@@ -53,7 +53,7 @@ def test_files_become_one_picture_beside_the_first(photos: list[Path]) -> None:
 
 def test_what_does_not_go_with_a_burst_is_said_before_reading(photos: list[Path]) -> None:
     for extra, told in (
-        (("--method", "classic"), "'classic' does not know --burst. Use --method pnp"),
+        (("--method", "classic"), "'classic' does not know --burst. Use --method fast or pnp"),
         (("--method", "pnp", "--scale", "2"), "--burst cannot be combined with --scale"),
     ):
         code, _, stderr = cli("restore", "--burst", *photos, *extra)
