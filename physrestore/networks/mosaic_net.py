@@ -49,8 +49,8 @@ class MosaicNet(nn.Module):
     only. The map is homogeneous: values and noise times c give the result times c.
 
     The trunk's output is read in two ways. Where a colour was measured it corrects the measurement, within
-    `LARGEST_CORRECTION` standard deviations of its noise, smoothly bounded; where it was not it corrects a linear
-    interpolation, without a bound.
+    `LARGEST_CORRECTION` standard deviations of its noise, smoothly bounded; where it was not it corrects the local mean
+    and a linear interpolation of the contrast, without a bound.
 
     Attributes:
         config: Its size.
@@ -61,7 +61,7 @@ class MosaicNet(nn.Module):
         self.config = config
         area = config.unshuffle**2
         self.trunk = UNet(9 * area, 3 * area, channels=config.channels, blocks=config.blocks)
-        # The linear part of interpolation, which the trunk then corrects.
+        # The linear part of interpolation, of the contrast, which the trunk then corrects.
         self.interpolation = nn.Conv2d(3 * area, 3 * area, 5, padding=2, bias=False)
         self._start_bilinear()
         nn.init.normal_(self.trunk.tail.weight, std=1e-3)
@@ -108,7 +108,8 @@ class MosaicNet(nn.Module):
             packed = self._packed(torch.cat([(values - mean) * colours, levels, mean], dim=1))
         correction = self._of_sites(self.trunk(packed), height, width).to(mosaic)
         with torch.autocast(mosaic.device.type, enabled=False):
-            between = self._of_sites(self.interpolation(self._packed(values)), height, width)
+            contrast = packed[:, : 3 * self.config.unshuffle**2]
+            between = mean + self._of_sites(self.interpolation(contrast), height, width)
             return torch.where(colours > 0, values + bounded(correction, levels), between + correction)
 
     def _packed(self, planes: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from physrestore.quality import Correlation, residual_correlation
 from physrestore.solvers.choice import Choice, blend
+from physrestore.solvers.half_scale import choose_by_half_scale
 from physrestore.solvers.held_out import choose_by_held_out
 from physrestore.solvers.iterate import Denoise, Iterate, Solution
 from physrestore.solvers.locked import NoiseLocked
@@ -30,7 +31,7 @@ FIRST = 0.08
 # parabola 0.08, 0.01 and 0.04; on another mosaic 0.30 and 0.24.
 STRENGTHS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 
-Selection = Literal["held-out", "sure", "both"]
+Selection = Literal["half-scale", "held-out", "sure", "both"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ def restore_tuning_free(
         generator: Of held-out sites and probes.
         measured: Sites that count, bool like ``y``; None: all.
         select: How to choose the strength; None: 1, as calibrated. "sure" judges measured values (two more solves per
-            candidate), "held-out" those that are not (one more), "both" weighs them by their shares of the image.
+            candidate): the best where all are, as in denoising and deblurring. "half-scale" judges all values of the
+            photo simulated at half its size (a solve of a quarter of the pixels per candidate): the best for mosaics.
+            "held-out" judges hidden sites (one solve), "both" weighs it and "sure" by their shares of the image.
         strengths: Candidates.
         period: Of the colour filter array, for held-out sites.
         steps: Of the schedule.
@@ -123,6 +126,15 @@ def _chosen(
 ) -> Choice:
     """The choice; variances are those of the solution at strength 1, the same for every candidate."""
     first = solver.solve(y, measured, 1.0)[0].x
+    if select == "half-scale":
+        return choose_by_half_scale(
+            first,
+            operator=solver.operator,
+            variance=solver.variance,
+            restore=lambda data, strength: solver.solve(data, torch.ones_like(data, dtype=torch.bool), strength)[0].x,
+            candidates=strengths,
+            generator=generator,
+        )
     variance = solver.variance(solver.operator.A(first))
     # Fewer data than image values: so many of these are interpolated, and hidden sites stand for them.
     share = min(1.0, y.numel() / first.numel())

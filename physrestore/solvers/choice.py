@@ -19,7 +19,7 @@ class Choice:
     Attributes:
         strength: The candidate with the lowest score.
         candidates: All that were tried.
-        scores: Estimated mean of (A x - true signal)^2 / variance of each.
+        scores: Estimated mean of (A x - true signal)^2 / variance of each; of the image x itself by "half-scale".
         errors: Standard error of each score's difference to the lowest.
         method: How the scores were made, in words.
     """

@@ -68,10 +68,10 @@ def emit_mosaic_net(graph: Graph, network: MosaicNet, mosaic: str, noise: str, c
     contrast = graph.node("Mul", graph.node("Sub", values, mean), colours)
     block, multiple = network.config.unshuffle, network.multiple
     planes = _padded(graph, graph.node("Concat", contrast, levels, mean, axis=1), size, multiple, mode="constant")
-    kept = _unshuffled(graph, _padded(graph, values, size, multiple, mode="constant"), 3, block)
-    trunk = _unet(graph, network.trunk, _unshuffled(graph, planes, 9, block))
-    correction = _cropped(graph, _shuffled(graph, trunk, block), size)
-    between = _cropped(graph, _shuffled(graph, _conv(graph, network.interpolation, kept), block), size)
+    packed = _unshuffled(graph, planes, 9, block)
+    correction = _cropped(graph, _shuffled(graph, _unet(graph, network.trunk, packed), block), size)
+    linear = _conv(graph, network.interpolation, _channels(graph, packed, 3 * block**2))
+    between = graph.node("Add", mean, _cropped(graph, _shuffled(graph, linear, block), size))
     measured = graph.node("Add", values, _bounded(graph, correction, levels))
     known = graph.node("Greater", colours, graph.number(0.0))
     return graph.node("Where", known, measured, graph.node("Add", between, correction))
@@ -151,6 +151,10 @@ def _unshuffled(graph: Graph, x: str, channels: int, block: int) -> str:
 def _shuffled(graph: Graph, x: str, block: int) -> str:
     """As `torch.nn.functional.pixel_shuffle`."""
     return x if block == 1 else graph.node("DepthToSpace", x, blocksize=block, mode="CRD")
+
+
+def _channels(graph: Graph, x: str, count: int) -> str:
+    return graph.node("Slice", x, graph.integers(0), graph.integers(count), graph.integers(1))
 
 
 def _padded(graph: Graph, x: str, size: str, multiple: int, *, mode: str) -> str:
