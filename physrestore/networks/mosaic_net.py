@@ -34,7 +34,7 @@ class MosaicNetConfig:
         unshuffle: 1: the finest level of the trunk works on sites, so that one filter serves all phases; 2: on quads.
     """
 
-    channels: tuple[int, ...] = (12, 32, 48, 64)
+    channels: tuple[int, ...] = (16, 32, 48, 64)
     blocks: int = 1
     unshuffle: int = 1
 
