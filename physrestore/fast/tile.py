@@ -16,9 +16,9 @@ from physrestore.pnp.joint import Measured
 from physrestore.working_space import WorkingSpace, one_hot
 
 # Std of what the shipped networks get wrong where there is detail far above the noise, in the working space (white is
-# about 1), for Bayer and for arrays of wider period; half of it where detail has this many times the noise's variance.
-# Chosen by the error on nine training pictures at 4000 to 30000 electrons; on smooth areas networks err far less.
-BAYER_DETAIL_ERROR, WIDE_DETAIL_ERROR, CLEAR_DETAIL = 0.010, 0.020, 4.0
+# about 1); half of it where detail has this many times the noise's variance. Chosen by the error at 4000 to 30000
+# electrons; on smooth areas networks err far less.
+DETAIL_ERROR, CLEAR_DETAIL = 0.010, 4.0
 
 # Sites mirrored beyond the border, colours too: the network's own border, which sees nothing beyond, is cut off. A
 # multiple of every shipped network's grid.
@@ -26,8 +26,8 @@ MIRRORED = 8
 
 # Weights of `physrestore.pnp.expected_error.FEATURES` for the shipped networks, fitted and judged as those of the
 # method pnp (`python -m tests.benchmarks uncertainty --method fast`).
-BAYER_ERROR = ErrorLaw(measured=(0.099, 0.947, 0.0, 0.0, 0.0), between=(0.056, 1.594, 0.014, 5.724, 0.0))
-WIDE_ERROR = ErrorLaw(measured=(0.101, 1.0, 0.0, 0.0, 0.079), between=(0.042, 1.397, 0.017, 6.34, 0.0))
+BAYER_ERROR = ErrorLaw(measured=(0.099, 0.949, 0.0, 0.0, 0.0), between=(0.059, 1.583, 0.019, 4.87, 0.0))
+WIDE_ERROR = ErrorLaw(measured=(0.099, 0.973, 0.0, 0.0, 0.0), between=(0.047, 1.506, 0.021, 6.226, 0.0))
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ class FastTile:
     def _trust(self, v: Tensor) -> Tensor:
         """Share of the network's correction that measured sites take: Wiener's, of its error against the noise."""
         noise, detail = self.space.scale.square(), detail_energy(v)[0]
-        largest = BAYER_DETAIL_ERROR if self.cfa.is_bayer else WIDE_DETAIL_ERROR
-        error = largest * detail / (detail + CLEAR_DETAIL * noise)
+        error = DETAIL_ERROR * detail / (detail + CLEAR_DETAIL * noise)
         return noise / (noise + error.square())
 
 
