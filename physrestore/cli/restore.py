@@ -50,7 +50,8 @@ def restore(
         ),
     ] = None,
     burst: Annotated[
-        bool, typer.Option("--burst", help="All FILES are one hand-held burst: one picture, that of the first. fast, pnp.")
+        bool,
+        typer.Option("--burst", help="All FILES are one hand-held burst: one picture, that of the first. fast, pnp."),
     ] = False,
     deblur: Annotated[
         str | None,

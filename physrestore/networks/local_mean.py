@@ -1,7 +1,7 @@
 """Local means of the colours, which the trunks of our own networks see apart from the contrast around them.
 
-Half precision, in which trunks compute, keeps three digits. Of whole values these are too few: noise below a per cent of
-white is then as small as their rounding, and a network can only leave it. Differences from a local mean keep three
+Half precision, in which trunks compute, keeps three digits. Of whole values these are too few: noise below a per cent
+of white is then as small as their rounding, and a network can only leave it. Differences from a local mean keep three
 digits of their own.
 """
 

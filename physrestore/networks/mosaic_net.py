@@ -43,10 +43,10 @@ class MosaicNet(nn.Module):
     """Joint demosaicking and denoising, conditioned on the noise of every site.
 
     It sees nine planes: the mosaic's values less their local mean and the noise's standard deviation, both spread over
-    R, G, B by the colour filter array, and the local means themselves (`LocalMean`); so that one set of weights serves every Bayer
-    phase and X-Trans. Values are those of
-    `physrestore.working_space`: white-balanced, about the square root of light, with noise that depends on the colour
-    only. The map is homogeneous: values and noise times c give the result times c.
+    R, G, B by the colour filter array, and the local means themselves (`LocalMean`); so that one set of weights serves
+    every Bayer phase and X-Trans. Values are those of `physrestore.working_space`: white-balanced, about the square
+    root of light, with noise that depends on the colour only. The map is homogeneous: values and noise times c give the
+    result times c.
 
     The trunk's output is read in two ways. Where a colour was measured it corrects the measurement, within
     `LARGEST_CORRECTION` standard deviations of its noise, smoothly bounded; where it was not it corrects the local mean
