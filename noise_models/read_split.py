@@ -66,9 +66,9 @@ def fit_split(gains: F64, stds_dn: F64) -> SplitFit:
     Model error (a few per cent) exceeds the statistical error (per mille) at every ISO, so each ISO weighs the same in
     relative variance. Both parts are variances: not negative.
     """
-    design = np.stack([np.ones_like(gains), gains**2], axis=1) / stds_dn[:, None] ** 2
     from scipy.optimize import nnls  # a sixth of a second of every start, for what only calibration needs
 
+    design = np.stack([np.ones_like(gains), gains**2], axis=1) / stds_dn[:, None] ** 2
     solution, _ = nnls(design, np.ones_like(stds_dn))
     residual = design @ solution - 1.0
     scatter = float(residual @ residual) / (len(gains) - 2)

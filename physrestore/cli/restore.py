@@ -154,8 +154,11 @@ def restore(
 
 def _check_burst(method: str, beyond: list[str]) -> None:
     """Refuse what does not go with ``--burst`` before anything is read."""
-    if method not in ("fast", "pnp"):
-        raise fail(f"The method {method!r} does not know --burst. Use --method fast or pnp.", Exit.USAGE)
+    from physrestore.pipeline import Method, knows
+
+    able = [one.value for one in Method if "burst" in knows(one)]
+    if method not in able:
+        raise fail(f"The method {method!r} does not know --burst. Use --method {' or '.join(able)}.", Exit.USAGE)
     if beyond:
         raise fail(f"--burst cannot be combined with {', '.join(beyond)}.", Exit.USAGE)
 
