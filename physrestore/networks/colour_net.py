@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from physrestore.networks.local_mean import LocalMean
 from physrestore.networks.mosaic_net import bounded
-from physrestore.networks.unet import UNet
+from physrestore.networks.unet import UNet, as_trunks_input
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,10 @@ class ColourNet(nn.Module):
         """
         height, width = x.shape[-2:]
         levels, mean = sigma.to(x).expand_as(x), self.local_mean(x, torch.ones_like(x[:1]))
-        planes = torch.cat([x - mean, levels, mean], dim=1)
+        planes = as_trunks_input([x - mean, levels, mean])
         below, right = -height % self.multiple, -width % self.multiple
         if below or right:
             planes = F.pad(planes, (0, right, 0, below), mode="replicate")
         packed = F.pixel_unshuffle(planes, self.config.unshuffle)
-        if packed.device.type == "cpu":
-            packed = packed.to(memory_format=torch.channels_last)
         correction = F.pixel_shuffle(self.trunk(packed), self.config.unshuffle)[..., :height, :width].to(x)
         return x + bounded(correction, levels)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from noise_models.cfa import Cfa
 from physrestore.errors import RestoreError
 from physrestore.networks.local_mean import MEAN_REACH, LocalMean
-from physrestore.networks.unet import UNet
+from physrestore.networks.unet import UNet, as_trunks_input
 
 # Bilinear interpolation where one site in four (two) is measured; a measured site itself is kept outside the kernel.
 _QUINCUNX_OF_FOUR = ((0.25, 0.5, 0.25), (0.5, 0.0, 0.5), (0.25, 0.5, 0.25))
@@ -105,19 +105,19 @@ class MosaicNet(nn.Module):
             values = (mosaic * colours).to(mosaic)
             levels = (noise * colours).to(mosaic).expand_as(values)
             mean = self.local_mean(values, colours.to(mosaic))
-            packed = self._packed(torch.cat([(values - mean) * colours, levels, mean], dim=1))
+            contrast = (values - mean) * colours
+            linear = self.interpolation(self._packed(as_trunks_input([contrast])))
+            between = mean + self._of_sites(linear, height, width)
+        packed = self._packed(as_trunks_input([contrast, levels, mean]))
+        del contrast, linear, mean  # the trunk needs the most memory
         correction = self._of_sites(self.trunk(packed), height, width).to(mosaic)
-        with torch.autocast(mosaic.device.type, enabled=False):
-            contrast = packed[:, : 3 * self.config.unshuffle**2]
-            between = mean + self._of_sites(self.interpolation(contrast), height, width)
-            return torch.where(colours > 0, values + bounded(correction, levels), between + correction)
+        return torch.where(colours > 0, values + bounded(correction, levels), between + correction)
 
     def _packed(self, planes: Tensor) -> Tensor:
         below, right = (-side % self.multiple for side in planes.shape[-2:])
         if below or right:
             planes = F.pad(planes, (0, right, 0, below), mode="constant")
-        packed = planes if self.config.unshuffle == 1 else F.pixel_unshuffle(planes, self.config.unshuffle)
-        return packed.to(memory_format=torch.channels_last) if packed.device.type == "cpu" else packed
+        return planes if self.config.unshuffle == 1 else F.pixel_unshuffle(planes, self.config.unshuffle)
 
     def _of_sites(self, packed: Tensor, height: int, width: int) -> Tensor:
         sites = packed if self.config.unshuffle == 1 else F.pixel_shuffle(packed, self.config.unshuffle)

@@ -20,9 +20,9 @@ from torch import nn
 
 from physrestore.errors import WeightsError
 
-# Raised when an architecture computes something else with the same weights (2: MosaicNet bounds its corrections;
-# 3: its trunk sees differences from local means).
-FORMAT = "physrestore-network-3"
+# Raised when an architecture computes something else with the same weights or names them otherwise (2: MosaicNet bounds
+# its corrections; 3: its trunk sees differences from local means; 4: trunks widen by transposed convolutions).
+FORMAT = "physrestore-network-4"
 # Architectures that a file may name: class -> module; its configuration is the class of the same name with `Config`.
 ARCHITECTURES = {
     "MosaicNet": "mosaic_net",

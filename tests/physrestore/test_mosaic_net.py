@@ -220,7 +220,7 @@ def test_the_trunk_wants_multiples_and_adds_its_skips() -> None:
     x = normal(1, 2, 4, 6)
     with torch.no_grad():
         whole = trunk(x)
-        nn.init.zeros_(trunk.up[0][0].weight)
+        nn.init.zeros_(trunk.up[0].weight)
         without = trunk(x)
     assert whole.shape == (1, 1, 4, 6)
     assert float((whole - without).abs().max()) > 1e-3  # the coarse way counts

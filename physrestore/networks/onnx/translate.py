@@ -119,8 +119,7 @@ def _unet(graph: Graph, trunk: UNet, x: str) -> str:
         x = _conv(graph, down, x)
     x = _stage(graph, trunk.encoders[-1], x)
     for decoder, up, skip in reversed(list(zip(trunk.decoders, trunk.up, skips, strict=True))):
-        widened = _shuffled(graph, _conv(graph, up[0], x), 2)  # type: ignore[index]
-        x = _stage(graph, decoder, graph.node("Add", widened, skip))
+        x = _stage(graph, decoder, graph.node("Add", _conv(graph, up, x), skip))
     return _conv(graph, trunk.tail, x)
 
 
@@ -132,12 +131,13 @@ def _stage(graph: Graph, stage: nn.Module, x: str) -> str:
 
 
 def _conv(graph: Graph, layer: object, x: str) -> str:
-    assert isinstance(layer, nn.Conv2d)
+    assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
     assert isinstance(layer.padding, tuple)
     assert layer.bias is None
     weight = graph.constant(layer.weight.detach().cpu().float().numpy())
     pads = [*layer.padding, *layer.padding]
-    return graph.node("Conv", x, weight, kernel_shape=layer.kernel_size, strides=layer.stride, pads=pads)
+    kind = "ConvTranspose" if isinstance(layer, nn.ConvTranspose2d) else "Conv"
+    return graph.node(kind, x, weight, kernel_shape=layer.kernel_size, strides=layer.stride, pads=pads)
 
 
 def _unshuffled(graph: Graph, x: str, channels: int, block: int) -> str:
