@@ -41,6 +41,7 @@ def adapt(
         str, typer.Option(metavar="auto|FILE", help="Noise profile; auto: as `restore` finds it.")
     ] = "auto",
     budget: Annotated[str, typer.Option(metavar="TIME", help="Wall time of the learning, e.g. 60s, 10m.")] = "10m",
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where to compute.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
     licence: Annotated[str, typer.Option(help="Of the weights, for their card.")] = "not stated by who adapted it",
     keep: Annotated[bool, typer.Option("--keep", help="Write the weights even if they are no clear gain.")] = False,
@@ -56,6 +57,7 @@ def adapt(
     from physrestore.cli.blind_spot import Learning, learn_blind_spot
     from physrestore.cli.prior_names import named_prior
     from physrestore.cli.restore import given_profile, profile_folder
+    from physrestore.contract import Options
     from physrestore.inputs import collect
     from physrestore.selfsup.adapt import AdaptSettings
     from physrestore.selfsup.adapt_files import adapt_to_files, check_target, write_adapted
@@ -72,6 +74,7 @@ def adapt(
         raise fail("no raw files in " + ", ".join(map(str, inputs)) + ". Name raw files, or folders that hold some.")
     with errors_as_exit(), progress(quiet=as_json) as bar:
         check_target(out, overwrite=overwrite)
+        where = Options(device=device).torch_device
         named = None if start == BLIND_SPOT else named_prior(start)
         network = None if named is None else named.network
         if named is None or isinstance(network, BlindSpotModel):
@@ -82,6 +85,7 @@ def adapt(
                 distil=distil,
                 keep=keep,
                 seconds=seconds,
+                device=where,
                 profile=given_profile(profile),
                 profile_folder=profile_folder(),
                 seed=seed,
@@ -99,6 +103,7 @@ def adapt(
             profile=given_profile(profile),
             profile_folder=profile_folder(),
             settings=AdaptSettings(steps=min(STEPS_PER_FILE * len(files), MOST_STEPS), budget_s=seconds),
+            device=where,
             seed=seed,
             on_file=lambda path: bar(path.name, 0.3 * files.index(path) / len(files)),
         )

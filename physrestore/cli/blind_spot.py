@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from physrestore.cli.console import Bar, Exit, emit, note, say
 
 if TYPE_CHECKING:
+    import torch
+
     from noise_models.profile import CameraProfile
     from physrestore.selfsup.blind_spot import BlindSpotModel
     from physrestore.selfsup.blind_spot_files import FolderTeacher
@@ -35,6 +37,7 @@ class Learning:
             written beside the student.
         keep: Write a student that is no clear gain, too.
         seconds: Wall time of the learning.
+        device: Where to learn.
         profile: Of the camera; None: as `restore` finds it.
         profile_folder: Where.
         seed: Of all draws.
@@ -48,6 +51,7 @@ class Learning:
     distil: bool
     keep: bool
     seconds: float
+    device: torch.device
     profile: CameraProfile | None
     profile_folder: Path
     seed: int
@@ -95,6 +99,7 @@ def learn_blind_spot(wanted: Learning, bar: Bar, *, as_json: bool) -> Exit:
         start=wanted.teacher,
         profile=wanted.profile,
         profile_folder=wanted.profile_folder,
+        device=wanted.device,
         seed=wanted.seed,
         on_file=on_file,
         on_step=on_step,
@@ -125,6 +130,7 @@ def _student(wanted: Learning, taught: FolderTeacher, bar: Bar) -> Student:
             start=default_network(),
             generator=torch.Generator().manual_seed(wanted.seed),
             settings=DistilSettings(steps=MOST_LESSONS, budget_s=left),
+            device=wanted.device,
             on_square=lambda number: bar(f"lesson {number}", TRAINED),
         )
     except ValueError as error:  # too small, too few, or monochrome

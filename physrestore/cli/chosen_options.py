@@ -30,7 +30,7 @@ def chosen_options(
         Exit: options that the method does not know, with the reason on stderr.
         PriorError, MissingPackage, WeightsError: see `physrestore.cli.prior_names.named_prior`.
     """
-    from physrestore.cli.prior_names import NamedPrior, named_prior
+    from physrestore.cli.prior_names import NamedPrior, move_prior, named_prior
     from physrestore.contract import Options
     from physrestore.errors import RestoreError
     from physrestore.pipeline import Method, check_options, knows
@@ -52,6 +52,7 @@ def chosen_options(
             device=device,
         )
         check_options(method, options)
+        move_prior(options.prior, options.torch_device)
     except (RestoreError, ValueError) as error:
         raise fail(str(error), Exit.USAGE) from error
     return options

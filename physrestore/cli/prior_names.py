@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from physrestore.errors import PriorError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from physrestore.priors.base import Prior
@@ -81,6 +82,15 @@ def named_prior(word: str) -> NamedPrior:
             "module:function."
         )
     return _of_network(weights.load(word), f"{word} {entry.sha256[:12]}")
+
+
+def move_prior(prior: Prior | None, device: torch.device) -> None:
+    """Networks of a prior to the device where it will be asked."""
+    from torch import nn
+
+    for part in vars(prior).values() if hasattr(prior, "__dict__") else ():
+        if isinstance(part, nn.Module):
+            part.to(device)
 
 
 def _built_in(name: str) -> Prior:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def adapt_to_files(
     profile: CameraProfile | None = None,
     profile_folder: Path | None = None,
     settings: AdaptSettings | None = None,
+    device: torch.device | str = "cpu",
     seed: int = 0,
     on_file: Callable[[Path], None] | None = None,
 ) -> FolderAdaptation:
@@ -62,6 +64,7 @@ def adapt_to_files(
         profile: Of the camera; None: as `choose_noise` finds it.
         profile_folder: Where it looks.
         settings: Of the adaptation.
+        device: Where to learn; the result is there.
         seed: Of everything that is drawn.
         on_file: Called before every file.
 
@@ -72,8 +75,9 @@ def adapt_to_files(
     found = gather(
         files, noisy_squares, generator=generator, profile=profile, profile_folder=profile_folder, on_file=on_file
     )
+    start, pieces = copy.deepcopy(network).to(device), [piece.to(device) for piece in found.pieces]
     try:
-        adapted = adapt(network, found.pieces, generator=generator, settings=settings, task=Demosaicking(found.cfa))
+        adapted = adapt(start, pieces, generator=generator, settings=settings, task=Demosaicking(found.cfa))
     except ValueError as error:
         raise TrainingError(str(error)) from error
     return FolderAdaptation(adapted, found.used, found.refused, found.passed_over)

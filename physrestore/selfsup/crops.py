@@ -65,6 +65,11 @@ class NoisyImage:
             weights = weights.expand(self.values.shape)[..., rows, columns].clone()
         return NoisyImage(self.values[..., rows, columns].clone(), noise, cfa, weights, self.black)
 
+    def to(self, device: torch.device | str) -> NoisyImage:
+        """On a device; its noise follows the values."""
+        weights = None if self.weights is None else self.weights.to(device)
+        return replace(self, values=self.values.to(device), weights=weights)
+
 
 class Place(NamedTuple):
     """A window: which image, and its top-left."""

@@ -67,6 +67,7 @@ def distil_squares(
     start: MosaicNet,
     generator: torch.Generator,
     settings: DistilSettings,
+    device: torch.device | str = "cpu",
     on_square: Callable[[int], None] | None = None,
 ) -> Student:
     """Teach a copy of a network for mosaics what a blind-spot teacher makes of squares of raw files.
@@ -77,6 +78,7 @@ def distil_squares(
         start: What the student starts from; never changed.
         generator: Of all draws, on the CPU.
         settings: Of the lessons; windows are made to fit the array and the squares, the budget includes everything.
+        device: Where the student learns; it stays there.
         on_square: Called with the number of squares that the teacher has worked on.
 
     Raises:
@@ -86,8 +88,8 @@ def distil_squares(
     images, means = [], []
     for number, square in enumerate(squares):
         image, mean = _taught(teacher, square)
-        images.append(image)
-        means.append(mean)
+        images.append(image.to(device))
+        means.append(mean.to(device))
         if on_square is not None:
             on_square(number + 1)
     cfa = squares[0].observed.cfa
@@ -102,7 +104,7 @@ def distil_squares(
         batch=BATCH,
         generator=generator,
     )
-    masks = gate.learn_masks()
+    masks, start = [mask.to(device) for mask in gate.learn_masks()], copy.deepcopy(start).to(device)
     lessons = [_lesson(image, mean, start, mask) for image, mean, mask in zip(images, means, masks, strict=True)]
     if settings.budget_s is not None:
         left = settings.budget_s * (1.0 - VERDICT_SHARE) - (time.monotonic() - begin)
@@ -169,8 +171,8 @@ def _lesson(image: NoisyImage, mean: Tensor, start: MosaicNet, mask: Tensor) -> 
     """The teacher's values where the site measured, the student's own first ones between."""
     assert image.cfa is not None
     assert image.weights is not None
-    colours = one_hot(image.cfa, *mean.shape[-2:])
-    spread = image.noise.sigma * colours
+    colours = one_hot(image.cfa, *mean.shape[-2:]).to(mean)
+    spread = image.noise.sigma.to(mean) * colours
     task = Demosaicking(image.cfa, image.black)
 
     def between(picture: Tensor, y: Tensor, std: Tensor) -> Tensor:
@@ -182,7 +184,7 @@ def _lesson(image: NoisyImage, mean: Tensor, start: MosaicNet, mask: Tensor) -> 
         # Windows lie in phase: the array seen from their corner is that of the square.
         rows, columns = picture.shape[-2:]
         std = spread[..., :rows, :columns]
-        normal = torch.randn(picture.shape, generator=generator)
+        normal = torch.randn(picture.shape, generator=generator).to(picture)
         y = (task.mean_measurement(picture, std) + std * normal) * (std > 0)
         return y, std, between(picture, y, std)
 

@@ -21,7 +21,6 @@ from physrestore.networks.mosaic_net import check_array
 from physrestore.pnp.prepare import prepare
 from physrestore.pnp.restore import check_frame
 from physrestore.selfsup.adapt import Adapted, AdaptSettings, adapt
-from physrestore.selfsup.crops import NoisyImage
 from physrestore.selfsup.frames import noisy_picture
 from physrestore.selfsup.noise_check import NoiseCheck, check_noise
 from physrestore.selfsup.tasks import Demosaicking
@@ -91,7 +90,7 @@ def restore_selfsup(
     chosen = replace(settings or AdaptSettings(), budget_s=ADAPT_SHARE * budget)
     check_array(frame.cfa)  # before the work, not after it
     ready = prepare(frame, noise, share=1.0)
-    image = _on(noisy_picture(ready, frame.cfa), device)
+    image = noisy_picture(ready, frame.cfa).to(device)
     generator = torch.Generator().manual_seed(seed)
     task = Demosaicking(frame.cfa)
     report = progress or (lambda _: None)
@@ -123,12 +122,6 @@ def restore_selfsup(
     }
     notes = (*restored.notes, _told(adapted), *check.notes)
     return SelfsupResult(restored, adapted, check, numbers, notes, time.perf_counter() - begin)
-
-
-def _on(image: NoisyImage, device: torch.device | str) -> NoisyImage:
-    """The picture on a device; its noise follows the values."""
-    weights = None if image.weights is None else image.weights.to(device)
-    return replace(image, values=image.values.to(device), weights=weights)
 
 
 def _told(adapted: Adapted) -> str:

@@ -107,15 +107,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _rivals() -> Iterator[tuple[str, Rival]]:
     yield "noisy", lambda frame, _: (frame.mosaic, None)
-    yield "wavelet + VST", lambda frame, noise: (_on_planes(frame, noise, _wavelet), None)
-    yield "NLM + VST", lambda frame, noise: (_on_planes(frame, noise, _non_local_means), None)
+    yield "wavelet + VST", lambda frame, noise: (on_planes(frame, noise, _wavelet), None)
+    yield "NLM + VST", lambda frame, noise: (on_planes(frame, noise, _non_local_means), None)
     yield "physrestore classic", lambda frame, noise: (denoise_classic(frame, noise).mosaic, None)
     try:
         import bm3d  # an extra with a non-commercial licence
     except ImportError:
         print("bm3d is not installed: no row for it")
     else:
-        yield "BM3D + VST", lambda frame, noise: (_on_planes(frame, noise, lambda p: bm3d.bm3d(p, 1.0)), None)
+        yield "BM3D + VST", lambda frame, noise: (on_planes(frame, noise, lambda p: bm3d.bm3d(p, 1.0)), None)
     for name in ("mosaic-small", "mosaic-large"):
         if name in weights.catalogue():
             network = copy.deepcopy(weights.load(name).network)
@@ -130,7 +130,7 @@ def _fast(network: torch.nn.Module) -> Rival:
     return restore
 
 
-def _on_planes(frame: RawFrame, noise: SensorNoise, denoiser: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def on_planes(frame: RawFrame, noise: SensorNoise, denoiser: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Every packed plane by itself, its noise stabilised to a std of 1; exact unbiased inverse."""
     black, transform = _stabiliser(frame, noise)
     planes = pack(torch.from_numpy(frame.mosaic.astype(np.float32))[None], frame.cfa) - black

@@ -5,7 +5,8 @@ Kodak24 crops become linear camera RGB (sRGB undone, red and blue dimmed as dayl
 is after white balance and the sRGB curve, the space of the literature; in brackets in linear light. 32 sites along the
 edges do not count: the published networks have no result there. Menon's method and demosaicnet work on
 white-balanced, sRGB-coded values, for which they were made; everyone knows the white balance, and those who use it the
-calibrated noise. CPU-s/MP is processor time on one thread.
+calibrated noise. What denoises before or after demosaicking does it in the space of equal noise, told the calibrated
+noise; after demosaicking `TOLD_AFTER_DEMOSAIC` times as much. CPU-s/MP is processor time on one thread.
 
 --images N, --crop N, --levels N (0 noise-free, then rising ISO) and --rivals WORD... make it shorter.
 """
@@ -29,14 +30,17 @@ from noise_models.frame import Colour, RawFrame, tile_to
 from noise_models.published import published_profiles
 from noise_models.sampling import NoiseSampler, ProfileLaw
 from noise_models.sensor import Estimate, PlaneNoise, SensorNoise
+from noise_models.stabilise import Anscombe
 from physrestore import weights
 from physrestore.classic import denoise_classic
 from physrestore.cli.prior_names import named_prior
 from physrestore.fast import restore_fast
 from physrestore.pnp import restore_pnp
 from physrestore.quality import psnr
+from physrestore.working_space import WorkingSpace
 from tests.benchmarks._demosaicnet import BAYER, XTRANS, DemosaicNet
-from tests.benchmarks.pnp import NO_NOISE_DN, _balanced_demosaic, _demosaic_then_denoise, _tent
+from tests.benchmarks.pnp import NO_NOISE_DN, TOLD_AFTER_DEMOSAIC, _balanced_demosaic, _demosaic_then_denoise, _tent
+from tests.benchmarks.priors import on_planes
 from tests.shared_data import data_folder
 
 PICTURES = ("05", "13", "19", "08", "01", "23")
@@ -113,6 +117,7 @@ def _rivals(cfa: Cfa) -> Iterator[tuple[str, Rival]]:
         yield "Malvar", lambda frame, _: _balanced_demosaic(frame)
         yield from _menon()
     yield from _demosaicnet(cfa)
+    yield from _demosaicnet_and_bm3d(cfa)
     first = "Malvar" if cfa.is_bayer else "tent"
     yield f"{first}, then denoised", _demosaic_then_denoise
     if cfa.is_bayer:
@@ -152,6 +157,30 @@ def _demosaicnet(cfa: Cfa) -> Iterator[tuple[str, Rival]]:
         return _decoded(coded)
 
     yield "demosaicnet", restore
+
+
+def _demosaicnet_and_bm3d(cfa: Cfa) -> Iterator[tuple[str, Rival]]:
+    """The best that two published methods give, one after the other."""
+    try:
+        import bm3d  # an extra with a non-commercial licence
+    except ImportError:
+        print("bm3d is not installed: no rows of it and demosaicnet")
+        return
+    for title, demosaicked in _demosaicnet(cfa):
+
+        def demosaic_first(frame: RawFrame, noise: SensorNoise, demosaicked: Rival = demosaicked) -> Tensor:
+            space = WorkingSpace.of_frame(frame, noise)
+            law = (space.gain.reshape(3, 1, 1), space.dark_noise.reshape(3, 1, 1))
+            stabilised = Anscombe(*law).forward(demosaicked(frame, noise)).permute(1, 2, 0).double().numpy()
+            clean = torch.from_numpy(bm3d.bm3d_rgb(stabilised, TOLD_AFTER_DEMOSAIC)).float().permute(2, 0, 1)
+            return space.linear(clean * space.scale)
+
+        def denoise_first(frame: RawFrame, noise: SensorNoise, demosaicked: Rival = demosaicked) -> Tensor:
+            return demosaicked(replace(frame, mosaic=on_planes(frame, noise, lambda p: bm3d.bm3d(p, 1.0))), noise)
+
+        yield f"{title}, then CBM3D", demosaic_first
+        if cfa.is_bayer:
+            yield f"BM3D, then {title}", denoise_first
 
 
 def _shipped() -> Iterator[tuple[str, Rival]]:

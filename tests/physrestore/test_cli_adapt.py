@@ -90,6 +90,7 @@ def test_refuses_before_the_work(photos: Path, tmp_path: Path) -> None:
     code, _, stderr = cli("adapt", photos, "-o", tmp_path / "other.safetensors", "--budget", "soon")
     assert code == 2
     assert "no duration" in stderr
+    assert "no device 'cuda:99'" in cli("adapt", photos, "-o", tmp_path / "b.safetensors", "--device", "cuda:99")[2]
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "no raw files" in cli("adapt", empty, "-o", tmp_path / "a.safetensors")[2]
