@@ -78,13 +78,14 @@ def merge(guide: Tensor, looks: Sequence[Look], cfa: Cfa, root: Root) -> Merged:
         # What clipped says nothing but that light is not less.
         precision = torch.where(look.clipped & (difference < 0), 0.0, precision)
         for colour, std in enumerate(spread.tolist()):
-            mine = look.colour == colour
-            row, column = look.row[mine], look.column[mine]
+            mine = (look.colour == colour).nonzero()[:, 0]
+            sites = (look.row, look.column, precision, difference, look.trust)
+            row, column, certain, differs, trusted = (part[mine] for part in sites)
             for place, kernel in _around_sites(row, column, guide.shape, std):
-                used = kernel * precision[mine]
-                total[colour].view(-1).index_add_(0, place, used * difference[mine])
+                used = kernel * certain
+                total[colour].view(-1).index_add_(0, place, used * differs)
                 weight[colour].view(-1).index_add_(0, place, used)
-                energy[colour].view(-1).index_add_(0, place, used * kernel * look.trust[mine])
+                energy[colour].view(-1).index_add_(0, place, used * kernel * trusted)
     known = weight > LEAST_FRAMES
     safe = weight.clamp(min=LEAST_FRAMES)
     mean = torch.where(known, total / safe, 0.0)

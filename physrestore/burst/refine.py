@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from physrestore.burst.frames import LinearFrame
-from physrestore.burst.interpolation import look_up
+from physrestore.burst.interpolation import look_up, look_up_with_slopes
 from physrestore.burst.lucas_kanade import KNEE, Fit, Model, field, increment
 from physrestore.burst.motion import Motion
 
@@ -83,9 +83,7 @@ class _Sites:
     def step(self, motion: Motion, model: Model, *, tolerated: float) -> tuple[Tensor, Tensor] | None:
         """The parameters of the increment, (n,), and what the sites know of them, (n, n); None: too little."""
         row, column, colour, values = self._inside(motion)
-        seen = look_up(self.guide, colour, row, column)
-        down = look_up(self.guide, colour, row + 0.5, column) - look_up(self.guide, colour, row - 0.5, column)
-        right = look_up(self.guide, colour, row, column + 0.5) - look_up(self.guide, colour, row, column - 0.5)
+        seen, down, right = look_up_with_slopes(self.guide, colour, row, column)
         variance = self._variance(seen, colour)
         explained = variance + tolerated**2 * (down.square() + right.square())
         weight = (1.0 + (values - seen).square() / (KNEE**2 * explained)).square().reciprocal() / explained

@@ -12,7 +12,7 @@ from torch import Tensor
 from noise_models.cfa import XTRANS_ROWS, Cfa
 from physrestore.burst.align import Aligned
 from physrestore.burst.frames import LinearFrame
-from physrestore.burst.interpolation import look_up
+from physrestore.burst.interpolation import WIDE_TAPS, kernel, look_up, look_up_with_slopes
 from physrestore.burst.kept_detail import given_back
 from physrestore.burst.merge import Merged, effective_frames, merge, spreads
 from physrestore.burst.motion import Motion
@@ -63,6 +63,30 @@ def test_whole_pixels_and_flat_planes_are_looked_up_exactly() -> None:
 
     assert torch.equal(look_up(planes, plane, row, column), planes[plane, row.long(), column.long()])
     assert float((look_up(torch.ones(3, 9, 11), plane, row + 0.37, column - 0.71) - 1).abs().max()) < 1e-6
+
+
+def test_the_kernel_is_lanczos() -> None:
+    rest = torch.tensor([-0.5, -1e-9, 0.0, 1e-9, 0.3, 0.5, 1.0, 1.0 - 1e-9], dtype=torch.float64)
+    distance = rest - torch.tensor(WIDE_TAPS)[:, None]
+    expected = torch.where(distance.abs() < 3, torch.sinc(distance) * torch.sinc(distance / 3), 0.0)
+    torch.testing.assert_close(kernel(rest, WIDE_TAPS), expected, rtol=0, atol=1e-7)
+
+
+def test_slopes_are_differences_of_what_is_looked_up() -> None:
+    drawn = torch.Generator().manual_seed(1)
+    planes, plane = torch.rand(3, 30, 40, generator=drawn), torch.randint(3, (500,), generator=drawn)
+    row, column = (50 * torch.rand(2, 500, generator=drawn, dtype=torch.float64)) - 5  # beyond the border, too
+    row[:9], column[:5] = torch.arange(9) / 2, 7.0  # on pixels and half way between them
+
+    value, down, right = look_up_with_slopes(planes, plane, row, column)
+
+    near = {"rtol": 0, "atol": 2e-6}
+    torch.testing.assert_close(value, look_up(planes, plane, row, column), **near)
+    ends = [look_up(planes, plane, row + half, column) for half in (-0.5, 0.5)]
+    torch.testing.assert_close(down, ends[1] - ends[0], **near)
+    ends = [look_up(planes, plane, row, column + half) for half in (-0.5, 0.5)]
+    torch.testing.assert_close(right, ends[1] - ends[0], **near)
+    assert float((down - right).abs().max()) > 0.1
 
 
 def burst(name: str, motions: list[Tensor]) -> tuple[Tensor, list[LinearFrame], Root]:
