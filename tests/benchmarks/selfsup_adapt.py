@@ -6,6 +6,8 @@ camera. The network adapts to each photo alone, without the truth; the gate deci
 "mosaic" is the gain at measured sites, in linear light: what a CFA DNG holds.
 
 --network, --level (electrons at white), --side, --steps, --rate, --images, --scenes choose; the default is small.
+--images 24 --crops 2 --greys 12 --scenes: sixty photographs of ordinary things, on which nothing may be lost (the
+pictures of Set12 are grey scenes).
 """
 
 from __future__ import annotations
@@ -48,18 +50,20 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--side", type=int, default=288)
     parser.add_argument("--steps", type=int, default=AdaptSettings().steps)
     parser.add_argument("--rate", type=float, default=AdaptSettings().learning_rate)
-    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--images", type=int, default=4, help="pictures of Kodak24")
+    parser.add_argument("--crops", type=int, default=1, help="of each, along its longer side")
+    parser.add_argument("--greys", type=int, default=0, help="pictures of Set12")
     parser.add_argument("--scenes", nargs="*", default=["text", "stars", "weave", "brick"])
     parser.add_argument("--unseen", type=float, default=AdaptSettings().unseen)
     options = parser.parse_args(arguments)
     network = weights.load(options.network).network
     settings = replace(AdaptSettings(), steps=options.steps, learning_rate=options.rate, crop=72, unseen=options.unseen)
     print(
-        f"{'photo':10}{'before':>8}{'gain':>8}{'ungated':>9}{'mosaic':>8}  "
+        f"{'photo':14}{'before':>8}{'gain':>8}{'ungated':>9}{'mosaic':>8}  "
         "verdict (measured: before, after; all: difference; steps; CPU-s)"
     )
     gains = []
-    for name, truth in photos(options.side, options.scenes, options.images):
+    for name, truth in photos(options.side, options.scenes, options.images, crops=options.crops, greys=options.greys):
         gains.append(_row(name, truth, network, options.level, settings))
     print(f"mean gain {np.mean(gains):+.3f} dB, lowest {np.min(gains):+.3f} dB, of {len(gains)} photos")
 
@@ -81,7 +85,7 @@ def _row(name: str, truth: Tensor, network: nn.Module, level: float, settings: A
     mosaics = [psnr((rgb * colours).sum(0), (truth * colours).sum(0)) for rgb in made]
     verdict, word = result.verdict, "accepted" if result.accepted else "refused"
     print(
-        f"{name:10}{before:8.2f}{after - before:+8.3f}{best - before:+9.3f}{mosaics[1] - mosaics[0]:+8.3f}  {word} "
+        f"{name:14}{before:8.2f}{after - before:+8.3f}{best - before:+9.3f}{mosaics[1] - mosaics[0]:+8.3f}  {word} "
         f"({verdict.before:.4f}, "
         f"{verdict.after:.4f}; {verdict.difference:+.4f} +- {verdict.standard_error:.4f}; "
         f"{result.best_step}/{result.steps}; {seconds:.0f})",
@@ -90,19 +94,25 @@ def _row(name: str, truth: Tensor, network: nn.Module, level: float, settings: A
     return after - before
 
 
-def photos(side: int, scenes: list[str], images: int) -> Iterator[tuple[str, Tensor]]:
-    """Linear camera RGB (3, side, side), at most 0.9."""
+def photos(
+    side: int, scenes: list[str], images: int, *, crops: int = 1, greys: int = 0
+) -> Iterator[tuple[str, Tensor]]:
+    """Linear camera RGB (3, side, side), at most 0.9; a picture smaller than that whole, of even sides."""
     makers = {"text": text_page, "stars": star_field, "weave": weave, "brick": bricks}
     neutral = torch.tensor(NEUTRAL).reshape(3, 1, 1)
     for name in scenes:
         yield name, makers[name](side) * neutral
-    folder = data_folder() / "sets" / "kodak24"
-    for path in sorted(folder.glob("*.png"))[:images] if folder.exists() else []:
-        code = np.asarray(Image.open(path).convert("RGB"), dtype=np.float64) / 255
-        top, left = ((n - side) // 2 for n in code.shape[:2])
-        code = code[top : top + side, left : left + side]
-        linear = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
-        yield path.stem, torch.from_numpy(0.9 * linear).float().permute(2, 0, 1) * neutral
+    for folder, most, places in (("kodak24", images, crops), ("set12", greys, 1)):
+        for path in sorted((data_folder() / "sets" / folder).glob("*.png"))[:most]:
+            code = np.asarray(Image.open(path).convert("RGB"), dtype=np.float64) / 255
+            for number in range(places):
+                share = 0.5 if places == 1 else number / (places - 1)
+                longer = max(code.shape[:2])
+                top, left = (int(max(n - side, 0) * (share if n == longer else 0.5)) // 2 * 2 for n in code.shape[:2])
+                piece = code[top : top + side, left : left + side]
+                linear = np.where(piece <= 0.04045, piece / 12.92, ((piece + 0.055) / 1.055) ** 2.4)
+                name = f"{folder[:-2]} {path.stem}" + ("" if places == 1 else f" {number + 1}")
+                yield name, torch.from_numpy(0.9 * linear).float().permute(2, 0, 1) * neutral
 
 
 def photograph(truth: Tensor, level: float) -> tuple[RawFrame, SensorNoise]:
