@@ -22,7 +22,7 @@ from physrestore.burst.normal import NormalEquations
 from physrestore.burst.root import Root
 from physrestore.demosaic import demosaic
 from physrestore.pnp.colour_prior import DemosaicPrior
-from physrestore.pnp.joint import ERROR_PER_NOISE, FIRST_ERROR, LAST_ERROR, NOISE_SHARE, SPREAD, Pace
+from physrestore.pnp.joint import ERROR_PER_NOISE, LAST_ERROR, NOISE_SHARE, Pace
 from physrestore.pnp.joint import PRIOR_WEIGHT as SINGLE_WEIGHT
 from physrestore.priors.base import Prior
 from physrestore.solvers.hqs import hqs
@@ -76,7 +76,7 @@ def restore_together(
     Args:
         tile: What was measured.
         root: The change of variable.
-        prior: As in `physrestore.pnp.joint.restore_jointly`; None: `DemosaicPrior`.
+        prior: Of white-balanced pictures in the root's space; None: `DemosaicPrior`.
         put_back: Share, 0..1, of what the restoration took from the frames' mean that is given back.
         on_iterate: Called with every step.
     """
@@ -89,12 +89,12 @@ def restore_together(
 
     def spreading_step(u: Tensor, gamma: Step) -> Tensor:
         z = system.prox(u, gamma)
-        share = SPREAD * (1.0 - told.square() / (weight * gamma))
+        share = pace.spread * (1.0 - told.square() / (weight * gamma))
         return z + share * system.between(z - u)
 
     hidden = ERROR_PER_NOISE * float(noise.square().mean().sqrt())
     last = max(LAST_ERROR, hidden)
-    first = max(FIRST_ERROR, last)
+    first = max(pace.first_error, last)
     errors = [last * (first / last) ** (1 - step / (pace.steps - 1)) for step in range(pace.steps)]
     schedule = [_level(told, error, weight) for error in errors]
     iterates = hqs(system.start(), prox_fidelity=spreading_step, denoise=used.denoise, schedule=schedule)

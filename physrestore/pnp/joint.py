@@ -16,9 +16,7 @@ from physrestore.solvers.iterate import Iterate, Step
 from physrestore.solvers.schedule import Level
 from physrestore.solvers.solve import solve
 
-# Std of what demosaicking still has wrong, first and last step, where v of white is about 1. Found on Kodak24 crops:
-# twice the first blurs noisy pictures (-0.3 dB), half of it leaves fringes (-1 dB without noise).
-FIRST_ERROR = 0.03
+# Std of what demosaicking still has wrong at the last step, where v of white is about 1.
 LAST_ERROR = 0.003
 # ... but never below this share of the noise, which hides it.
 ERROR_PER_NOISE = 0.25
@@ -27,29 +25,46 @@ ERROR_PER_NOISE = 0.25
 NOISE_SHARE = 0.7
 # Of the prior in the data step. Small: the measured values are to stay until the prior has seen them together.
 PRIOR_WEIGHT = 0.03
-# Of what the data step corrects, this share is also interpolated to the sites between, as far as the error is
-# demosaicking's and not noise. Without it a small coloured thing, measured at few sites, stays below the prior's
-# threshold at every step and turns grey; with all of it the fringes of interpolation come back.
-SPREAD = 0.5
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What differs between filter arrays; found on Kodak24 crops.
+    """How the prior is led from a demosaicked picture to the result; found on Kodak24 crops.
 
     Attributes:
         chroma: Error of demosaicking in colour differences, as a multiple of that in luminance: the tent that starts
             an X-Trans picture knows nothing of luminance, Malvar's filters do.
-        steps: From `FIRST_ERROR` to `LAST_ERROR`; with 8, Bayer gains less than 0.05 dB; with 6, X-Trans loses 0.3 dB.
+        steps: From ``first_error`` to `LAST_ERROR`.
+        first_error: Std of what demosaicking has wrong at the first step, where v of white is about 1.
+        spread: Of what the data step corrects, this share is also interpolated to the sites between, as far as the
+            error is demosaicking's and not noise. Without it a small coloured thing, measured at few sites, stays below
+            the prior's threshold at every step and turns grey; with all of it the fringes of interpolation come back.
     """
 
     chroma: float
     steps: int
+    first_error: float
+    spread: float
 
     @classmethod
     def of(cls, cfa: Cfa) -> Pace:
-        """Bayer, or an array of wider period."""
-        return cls(chroma=2.5, steps=6) if cfa.is_bayer else cls(chroma=4.0, steps=8)
+        """Of `DemosaicPrior`.
+
+        With twice the first error noisy pictures are blurred (-0.3 dB), with half of it fringes stay (-1 dB without
+        noise); with 8 steps, Bayer gains less than 0.05 dB; with 6, X-Trans loses 0.3 dB.
+        """
+        if cfa.is_bayer:
+            return cls(chroma=2.5, steps=6, first_error=0.03, spread=0.5)
+        return cls(chroma=4.0, steps=8, first_error=0.03, spread=0.5)
+
+    @classmethod
+    def onward(cls, cfa: Cfa) -> Pace:
+        """Of any other prior, which goes on from the result of `DemosaicPrior`.
+
+        Told of white noise only, it would not see the fringes of a linear demosaic for errors: from there the same
+        network has 1 dB less on X-Trans, the cosine transform 9.
+        """
+        return cls(chroma=1.0, steps=12, first_error=0.045 if cfa.is_bayer else 0.03, spread=0.25)
 
 
 @dataclass(frozen=True)
@@ -78,17 +93,47 @@ def restore_jointly(
     steps: int | None = None,
     on_iterate: Callable[[Iterate], None] | None = None,
 ) -> Tensor:
-    """The three colours of every site.
-
-    From a linear demosaic on, the data step (exact: the mosaic's prox is diagonal) and the prior alternate while the
-    error attributed to demosaicking falls; the sensor's noise stays in every level. What the data correct at their
-    sites is partly carried to the sites between (`SPREAD`). A clipped site pulls upwards only. Last,
-    sites whose noise is below what the prior was told of take back their measured value in proportion.
+    """The three colours of every site: by `DemosaicPrior`, and from there on by another prior if one is given.
 
     Args:
         data: What was measured.
-        prior: Of white-balanced pictures in this space (a root of linear light); None: `DemosaicPrior`.
-        steps: Two or more; None: those of `Pace`.
+        prior: Of white-balanced pictures in this space (a root of linear light); None: `DemosaicPrior` alone.
+        steps: Two or more, of the given prior if there is one; None: those of `Pace`.
+        on_iterate: Called with every step.
+
+    Returns:
+        (1, 3, H, W).
+    """
+    start, pace = demosaic(data.values, data.cfa), Pace.of(data.cfa)
+    own = DemosaicPrior(NOISE_SHARE * data.noise, chroma=pace.chroma)
+    if prior is None:
+        return split(data, start, own, pace, steps=steps, on_iterate=on_iterate)
+    start = split(data, start, own, pace, on_iterate=on_iterate)
+    return split(data, start, prior, Pace.onward(data.cfa), steps=steps, on_iterate=on_iterate)
+
+
+def split(
+    data: Measured,
+    start: Tensor,
+    prior: Prior,
+    pace: Pace,
+    *,
+    steps: int | None = None,
+    on_iterate: Callable[[Iterate], None] | None = None,
+) -> Tensor:
+    """Half-quadratic splitting from a demosaicked picture on.
+
+    The data step (exact: the mosaic's prox is diagonal) and the prior alternate while the error attributed to
+    demosaicking falls; the sensor's noise stays in every level. What the data correct at their sites is partly carried
+    to the sites between (`Pace.spread`). A clipped site pulls upwards only. Last, sites whose noise is below what the
+    prior was told of take back their measured value in proportion.
+
+    Args:
+        data: What was measured.
+        start: (1, 3, H, W).
+        prior: Of white-balanced pictures in this space.
+        pace: How it is led.
+        steps: Two or more; None: those of the pace.
         on_iterate: Called with every step.
 
     Returns:
@@ -101,8 +146,6 @@ def restore_jointly(
 
     operator = Mosaic(data.cfa)
     noise = NOISE_SHARE * data.noise[None]
-    pace = Pace.of(data.cfa)
-    used = DemosaicPrior(noise[0], chroma=pace.chroma) if prior is None else prior
     of_site = operator.A(data.noise[None].expand(1, 3, *data.values.shape[-2:]))
     precision = of_site.square().reciprocal()
 
@@ -113,22 +156,21 @@ def restore_jointly(
     def spreading_step(x: Tensor, gamma: Step) -> Tensor:
         z = data_step(x, gamma)
         correction = demosaic(operator.A(z - x), data.cfa)
-        share = SPREAD * (1.0 - noise.square() / (PRIOR_WEIGHT * gamma))
+        share = pace.spread * (1.0 - noise.square() / (PRIOR_WEIGHT * gamma))
         return z + share * (correction - (z - x))
 
-    start = demosaic(data.values, data.cfa)
-    errors = list(_errors(_hidden(data.noise), steps or pace.steps))
+    errors = list(_errors(_hidden(data.noise), pace.first_error, steps or pace.steps))
     schedule = [_level(noise, error) for error in errors]
-    iterates = hqs(start, prox_fidelity=spreading_step, denoise=used.denoise, schedule=schedule)
+    iterates = hqs(start, prox_fidelity=spreading_step, denoise=prior.denoise, schedule=schedule)
     x = solve(iterates, on_iterate=on_iterate).x
     beyond = errors[-1] ** 2 - _hidden(data.noise) ** 2
     return data_step(x, beyond) if beyond > 0 else x
 
 
-def _errors(hidden: float, steps: int) -> Iterator[float]:
+def _errors(hidden: float, first: float, steps: int) -> Iterator[float]:
     """Std of demosaicking's error at every step, equally spaced in the logarithm."""
     last = max(LAST_ERROR, hidden)
-    first = max(FIRST_ERROR, last)
+    first = max(first, last)
     for step in range(steps):
         yield last * (first / last) ** (1 - step / (steps - 1))
 

@@ -135,7 +135,7 @@ def restore_pnp(
             pixels=_read(frame, tile),
             most=solver.steps,
             budget_seconds=budget_seconds,
-            beside=None if solver.optics.is_plain else solver.trial_of_optics,
+            beside=None if prior is None and solver.optics.is_plain else solver.trial_beside,
         )
         notes += filter(None, [plan.note(wanted=solver.steps, budget_seconds=budget_seconds)])
         solver.steps = plan.steps

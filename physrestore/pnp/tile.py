@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from noise_models.cfa import Cfa
+from physrestore.demosaic import demosaic
 from physrestore.pnp import sharpen
 from physrestore.pnp.colour_prior import DemosaicPrior
 from physrestore.pnp.expected_error import ErrorLaw, error_std, in_light, unknown_where_clipped
 from physrestore.pnp.grain import put_back
 from physrestore.pnp.held_out_error import HeldOut, held_out
-from physrestore.pnp.joint import NOISE_SHARE, Measured, Pace, restore_jointly
+from physrestore.pnp.joint import NOISE_SHARE, Measured, Pace, restore_jointly, split
 from physrestore.priors.base import Prior
 from physrestore.working_space import WorkingSpace
 
@@ -28,7 +29,7 @@ class TileSolver:
     """Restores tiles of one frame.
 
     Attributes:
-        steps: Of the joint solve; a budget lowers it.
+        steps: Of the joint solve, by the prior that was given if there is one; a budget lowers it.
         error_factor: Of the expected error, for a prior that the law was not calibrated for.
         on_work: Called with pixel-steps as they are done; all tiles together do ``work`` per pixel read.
     """
@@ -47,14 +48,15 @@ class TileSolver:
         """As in `physrestore.pnp.restore_pnp`; ``share`` is the strength, 0..1."""
         self.space, self.cfa, self.optics = space, cfa, optics
         self.prior, self.share, self.uncertain, self.device = prior, share, uncertain, device
-        self.steps = Pace.of(cfa).steps
+        self.steps = (Pace.of(cfa) if prior is None else Pace.onward(cfa)).steps
         self.error_factor = 1.0
         self.on_work: Callable[[int], None] = lambda _: None
 
     @property
     def work(self) -> int:
         """Pixel-steps per pixel."""
-        return self.steps + (0 if self.optics.is_plain else sharpen.STEPS * self.optics.scale**2)
+        before = 0 if self.prior is None else Pace.of(self.cfa).steps
+        return before + self.steps + (0 if self.optics.is_plain else sharpen.STEPS * self.optics.scale**2)
 
     def __call__(self, planes: Tensor) -> Tensor:
         """(4, h, w) of `physrestore.pnp.prepare.Prepared` to (3 s^2, h, w): blocks of s x s pixels as channels.
@@ -72,13 +74,17 @@ class TileSolver:
         return torch.cat([made, self._std(v, data)]) if self.uncertain else made
 
     def trial(self, planes: Tensor, steps: int) -> Tensor:
-        """The joint solve alone in so many steps, to be timed."""
-        return restore_jointly(self._measured(planes), prior=self.prior, steps=steps)
-
-    def trial_of_optics(self, planes: Tensor) -> Tensor:
-        """What sharpening adds, to be timed."""
+        """What takes as long as so many of the `steps`, to be timed."""
         data = self._measured(planes)
-        return self._sharpened(self.space.linear(restore_jointly(data, prior=self.prior, steps=2)[0].cpu()), data)
+        if self.prior is None:
+            return restore_jointly(data, steps=steps)
+        return split(data, demosaic(data.values, data.cfa), self.prior, Pace.onward(data.cfa), steps=steps)
+
+    def trial_beside(self, planes: Tensor) -> Tensor:
+        """What is done besides, to be timed."""
+        data = self._measured(planes)
+        v = demosaic(data.values, data.cfa) if self.prior is None else restore_jointly(data)
+        return v if self.optics.is_plain else self._sharpened(self.space.linear(v[0].cpu()), data)
 
     def measured_error_factor(self, pieces: Iterable[Tensor], *, seed: int) -> float:
         """What `error_factor` should be, from sites hidden from the prior on some pieces of the frame."""

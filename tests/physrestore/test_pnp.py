@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import physrestore.pnp.joint as joint_module
 import physrestore.pnp.restore as restore_module
 from noise_models.cfa import BAYER_PHASES, QUAD_BAYER_ROWS, XTRANS_ROWS, Cfa
 from noise_models.errors import ProfileError
@@ -21,7 +20,11 @@ from physrestore.errors import RestoreError
 from physrestore.pnp import restore_pnp
 from physrestore.pnp.defects import repair_defects
 from physrestore.pnp.joint import Pace
+from physrestore.pnp.prepare import prepare
+from physrestore.pnp.sharpen import Optics
+from physrestore.pnp.tile import TileSolver
 from physrestore.priors.base import PriorSpec
+from physrestore.priors.transform import TransformPrior
 from physrestore.quality import psnr
 from physrestore.working_space import WorkingSpace
 
@@ -80,21 +83,39 @@ def test_more_is_right_than_after_demosaicking_alone(name: str) -> None:
     assert psnr(result.rgb, truth) > psnr(plain, truth) + 5.0
 
 
-@pytest.mark.parametrize("name", [XTRANS, "RGGB"])
-def test_a_grey_edge_has_no_colour(name: str) -> None:
+def grey_edge(name: str) -> RawFrame:
+    """Without noise."""
     y, x = torch.meshgrid(torch.arange(72).float(), torch.arange(72).float(), indexing="ij")
     grey = 0.1 + 0.4 * ((x + 0.2 * y) > 40).float()
-    truth = grey * torch.tensor(NEUTRAL).reshape(3, 1, 1)
-    frame = frame_of(truth, name, noisy=False)
+    return frame_of(grey * torch.tensor(NEUTRAL).reshape(3, 1, 1), name, noisy=False)
 
-    def fringes(rgb: Tensor) -> float:
-        balanced = rgb / torch.tensor(NEUTRAL).reshape(3, 1, 1)
-        return float((balanced[0] - balanced[2]).square().mean().sqrt())
 
+def fringes(rgb: Tensor) -> float:
+    balanced = rgb / torch.tensor(NEUTRAL).reshape(3, 1, 1)
+    return float((balanced[0] - balanced[2]).square().mean().sqrt())
+
+
+@pytest.mark.parametrize("name", [XTRANS, "RGGB"])
+def test_a_grey_edge_has_no_colour(name: str) -> None:
+    frame = grey_edge(name)
     clean = fringes(restore_pnp(frame, sensor_noise(frame.cfa, gain=0.01, read=0.1)).rgb)
 
     plain = fringes(demosaic(frame.linear(), frame.cfa)[0])
     assert clean < 0.35 * plain
+
+
+def test_a_prior_for_white_noise_goes_on_where_the_own_one_ends() -> None:
+    """From a linear demosaic, whose fringes are no white noise, it would not get there."""
+    frame, prior = grey_edge(XTRANS), TransformPrior()
+    quiet = sensor_noise(frame.cfa, gain=0.01, read=0.1)
+    space = WorkingSpace.of_frame(frame, quiet)
+    solver = TileSolver(space, frame.cfa, Optics(), prior=prior, share=1.0, uncertain=False, device=torch.device("cpu"))
+
+    of_both = fringes(restore_pnp(frame, quiet, prior=prior).rgb)
+
+    alone = solver.trial(prepare(frame, quiet, share=1.0).planes, Pace.onward(frame.cfa).steps)[0]
+    assert of_both < 0.7 * fringes(space.linear(alone))
+    assert of_both < 1.1 * fringes(restore_pnp(frame, quiet).rgb)
 
 
 def redness_kept(name: str) -> float:
@@ -109,7 +130,8 @@ def redness_kept(name: str) -> float:
 @pytest.mark.parametrize("name", ["RGGB", XTRANS])
 def test_small_things_keep_their_colour(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = redness_kept(name)
-    monkeypatch.setattr(joint_module, "SPREAD", 0.0)
+    pace = Pace.of(Cfa.parse(name))
+    monkeypatch.setattr(Pace, "of", lambda _: replace(pace, spread=0.0))
 
     assert kept > 0.45
     assert kept > redness_kept(name) + 0.1
@@ -298,7 +320,7 @@ def test_a_prior_of_ones_own_is_asked_at_falling_levels() -> None:
 
     restore_pnp(frame, sensor_noise(frame.cfa), prior=prior)
 
-    assert len(prior.levels) == Pace.of(frame.cfa).steps
+    assert len(prior.levels) == Pace.onward(frame.cfa).steps
     assert prior.levels == sorted(prior.levels, reverse=True)
 
 
