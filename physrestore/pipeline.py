@@ -220,7 +220,7 @@ def _classic(frame: RawFrame, noise: SensorNoise, options: Options, progress: Pr
 def _burst(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:
     from physrestore.burst import restore_burst
 
-    beyond = options.asked & {"blur", "scale", "device", "budget_seconds", "uncertainty"}
+    beyond = options.asked & {"blur", "scale", "device", "budget_seconds"}
     if beyond:
         words = ", ".join(sorted(WORDS[name] for name in beyond))
         raise RestoreError(f"A burst cannot be combined with {words}. Leave that out, or restore the frame alone.")
@@ -231,11 +231,18 @@ def _burst(frame: RawFrame, noise: SensorNoise, options: Options, progress: Prog
         prior=options.prior,
         network=options.network,
         strength=options.strength,
+        uncertainty=options.uncertainty,
         progress=progress,
     )
     dropped = [number for number, used in enumerate(result.used, start=1) if not used]
     said = () if not dropped else (f"Frames {', '.join(map(str, dropped))} of the burst show another scene: not used.",)
-    return Made(mosaic=sampled(result.rgb, frame), rgb=result.rgb, numbers=result.numbers, notes=said)
+    return Made(
+        mosaic=sampled(result.rgb, frame),
+        rgb=result.rgb,
+        uncertainty=result.uncertainty,
+        numbers=result.numbers,
+        notes=said,
+    )
 
 
 def _pnp(frame: RawFrame, noise: SensorNoise, options: Options, progress: Progress | None) -> Made:

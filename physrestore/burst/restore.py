@@ -47,6 +47,8 @@ class BurstResult:
         rgb: (3, H, W) float32, linear camera RGB of the first frame: black at 0, white at 1, negative values kept.
         effective_frames: (H, W): how many frames like the first the data at each pixel are worth. 1 where all others
             show something else; more than their number where they are exposed longer.
+        uncertainty: Std of every value of ``rgb``, same shape; NaN where light was clipped in all frames; None: not
+            asked for.
         motions: From the first frame to each.
         used: Of each frame: False if it shows another scene.
         numbers: What was done, by name.
@@ -55,14 +57,15 @@ class BurstResult:
 
     rgb: Tensor
     effective_frames: Tensor
+    uncertainty: Tensor | None
     motions: tuple[Motion, ...]
     used: tuple[bool, ...]
     numbers: dict[str, float]
     seconds: float
 
 
-# What one tile becomes: (3, h, w) linear light, and how many frames its pixels are worth, (h, w).
-_Solve = Callable[[Tile], tuple[Tensor, Tensor]]
+# What one tile becomes, (4 or 7, h, w): linear light, how many frames its pixels are worth, and the std of the light.
+_Solve = Callable[[Tile], Tensor]
 
 
 def restore_burst(
@@ -73,6 +76,7 @@ def restore_burst(
     network: nn.Module | None = None,
     strength: float = 100.0,
     exposures: Sequence[float] | None = None,
+    uncertainty: bool = False,
     progress: Callable[[float], None] | None = None,
     tile: int = TILE,
 ) -> BurstResult:
@@ -87,13 +91,15 @@ def restore_burst(
             quad-Bayer, on which it falls behind the weight-free `DemosaicPrior`, is left to that.
         strength: 100 removes all that is recognised as noise; 0 gives the mean of the frames; between, a mixture.
         exposures: Values in DN that the frames give the same light, over those of the first; None: by their metadata.
+        uncertainty: Also give an expected error per value.
         progress: Called with the share done, 0..1.
         tile: Side of the tiles, a multiple of 24.
 
     Raises:
         ValueError: strength outside 0..100, exposures that are not positive, a tile that is not a multiple of 24, or
             both a prior and a network.
-        RestoreError: frames that do not belong together, or a network for another purpose.
+        RestoreError: frames that do not belong together, a network for another purpose, or an uncertainty where a prior
+            restores, whose errors were not calibrated.
         ProfileError: a noise describes other planes, or its gain is unknown.
     """
     begin = time.perf_counter()
@@ -110,24 +116,30 @@ def restore_burst(
     ]
     count = _Steps(progress or (lambda _: None))
     together = partial(_Burst, linear, root=root, put_back=1 - strength / 100, count=count)
-    if network is not None or (prior is None and not frames[0].cfa.is_quad_bayer):
+    by_network = network is not None or (prior is None and not frames[0].cfa.is_quad_bayer)
+    if uncertainty and not by_network:
+        raise RestoreError(
+            "The expected error of a burst is known for networks only. Leave out the prior, or do not ask."
+        )
+    if by_network:
         used = network or default_network()
         alone = restore_fast(frames[0], noises[0], network=used, uncertainty=True)
         assert alone.uncertainty is not None
         guide = Guide(alone.rgb, alone.uncertainty)
         assert isinstance(used, MosaicNet)  # or the fast method had refused it
         aligned = align_burst(linear, root, guide=guide)
-        solve, steps = _by_network(together(aligned), guide.light, used), ROUNDS
+        solve, steps = _by_network(together(aligned), guide, used, uncertain=uncertainty), ROUNDS
     else:
         aligned = align_burst(linear, root)
         solve, steps = _by_prior(together(aligned), prior), Pace.of(frames[0].cfa).steps
-    rgb, effective = _in_tiles(solve, frames[0].shape, count, steps=steps, tile=tile)
+    made = _in_tiles(solve, frames[0].shape, count, channels=7 if uncertainty else 4, steps=steps, tile=tile)
     return BurstResult(
-        rgb=rgb,
-        effective_frames=effective,
+        rgb=made[:3],
+        effective_frames=made[3],
+        uncertainty=made[4:] if uncertainty else None,
         motions=tuple(one.motion for one in aligned),
         used=tuple(one.used for one in aligned),
-        numbers=_numbers(linear, aligned, effective),
+        numbers=_numbers(linear, aligned, made[3]),
         seconds=time.perf_counter() - begin,
     )
 
@@ -158,38 +170,38 @@ class _Burst:
         return cell_side(self.frames[0].cfa)
 
 
-def _by_network(burst: _Burst, guide: Tensor, network: MosaicNet) -> _Solve:
+def _by_network(burst: _Burst, guide: Guide, network: MosaicNet, *, uncertain: bool) -> _Solve:
     run = choose_engine().prepare(network)
-    solver = NetworkSolver(run, burst.root, burst.put_back, burst.count)
+    solver = NetworkSolver(run, burst.root, burst.put_back, uncertain, burst.count)
 
-    def solve(piece: Tile) -> tuple[Tensor, Tensor]:
+    def solve(piece: Tile) -> Tensor:
         pairs = zip(burst.frames, burst.aligned, strict=True)
         looks = [sites_of(frame, aligned, piece.read, side=burst.side) for frame, aligned in pairs if aligned.used]
         corner = burst.frames[0].cfa.shifted(piece.read[0].start, piece.read[1].start)
-        return solver(guide[(slice(None), *piece.read)], looks, corner)
+        here = (slice(None), *piece.read)
+        made = solver(Guide(guide.light[here], guide.error[here]), looks, corner)
+        return torch.cat([made.light, made.effective[None], *([] if made.std is None else [made.std])])
 
     return solve
 
 
 def _by_prior(burst: _Burst, prior: Prior | None) -> _Solve:
-    def solve(piece: Tile) -> tuple[Tensor, Tensor]:
+    def solve(piece: Tile) -> Tensor:
         together = gather_tile(burst.frames, burst.aligned, piece.read, side=burst.side, root=burst.root)
         light = restore_together(together, burst.root, prior=prior, put_back=burst.put_back, on_iterate=burst.count)
-        return light, together.effective
+        return torch.cat([light, together.effective[None]])
 
     return solve
 
 
-def _in_tiles(solve: _Solve, shape: tuple[int, int], count: _Steps, *, steps: int, tile: int) -> tuple[Tensor, Tensor]:
-    """Picture and effective frames of all tiles, faded into each other."""
-    rgb, effective = torch.zeros(3, *shape), torch.zeros(shape)
+def _in_tiles(solve: _Solve, shape: tuple[int, int], count: _Steps, *, channels: int, steps: int, tile: int) -> Tensor:
+    """What all tiles become, faded into each other, (channels, H, W)."""
+    made = torch.zeros(channels, *shape)
     pieces = list(tiles(*shape, tile=tile, halo=HALO, blend=BLEND, align=ALIGN))
     count.total = len(pieces) * steps
     for piece in pieces:
-        light, worth = solve(piece)
-        rgb[(slice(None), *piece.write)] += light[(slice(None), *piece.inside)] * piece.window
-        effective[piece.write] += worth[piece.inside] * piece.window
-    return rgb, effective
+        made[(slice(None), *piece.write)] += solve(piece)[(slice(None), *piece.inside)] * piece.window
+    return made
 
 
 def _numbers(frames: Sequence[LinearFrame], aligned: Sequence[Aligned], effective: Tensor) -> dict[str, float]:

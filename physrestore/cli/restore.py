@@ -103,7 +103,7 @@ def restore(
     if scale > 1 and kind is OutputKind.CFA_DNG:
         raise fail("--scale 2 has no mosaic to write: use --output linear-dng, tiff or npz.", Exit.USAGE)
     if burst:
-        beyond = {"--deblur": deblur, "--scale": scale > 1, "--uncertainty": uncertainty, "--budget": budget}
+        beyond = {"--deblur": deblur, "--scale": scale > 1, "--budget": budget}
         _check_burst(method, [word for word, given in beyond.items() if given])
     with errors_as_exit():
         settings = batch.Settings(

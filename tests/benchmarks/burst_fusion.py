@@ -73,13 +73,7 @@ def _measure(
     picture: NDArray[np.float64], cfa: Cfa, level: tuple[float, float], case: str, *, seed: int
 ) -> tuple[float, ...]:
     """Values of `COLUMNS`."""
-    rng = np.random.default_rng(seed)
-    motions = [np.eye(3)] + [np.eye(3) if case == "still" else _motion(rng) for _ in range(FRAMES - 1)]
-    views = [_view(picture, motion) for motion in motions]
-    if case == "object":
-        for k, view in enumerate(views):
-            view[:, _disc(k)] = 0.15 * torch.tensor(NEUTRAL)[:, None] + 0.3 * view[:, _disc(k)]
-    shots = [_shot(view, cfa, level, rng) for view in views]
+    views, shots, rng = simulated(picture, cfa, level, case, seed=seed)
     frames, noises = [frame for frame, _ in shots], [noise for _, noise in shots]
     bright = _shot(views[0], cfa, (FRAMES * level[0], FRAMES**0.5 * level[1]), rng)
     start = time.process_time()
@@ -101,6 +95,19 @@ def _measure(
     noisy, fast, pnp, light, prior, burst = (psnr(rgb[:, judged], views[0][:, judged]) for rgb in pictures)
     worth = float(result.effective_frames[judged].mean())
     return noisy, fast, pnp, light, prior, burst, burst - fast, worth, seconds / (CROP**2 / 1e6)
+
+
+def simulated(
+    picture: NDArray[np.float64], cfa: Cfa, level: tuple[float, float], case: str, *, seed: int
+) -> tuple[list[Tensor], list[tuple[RawFrame, SensorNoise]], np.random.Generator]:
+    """What each frame sees, (3, h, w) linear; the frames with their noise; and where the draws have come to."""
+    rng = np.random.default_rng(seed)
+    motions = [np.eye(3)] + [np.eye(3) if case == "still" else _motion(rng) for _ in range(FRAMES - 1)]
+    views = [_view(picture, motion) for motion in motions]
+    if case == "object":
+        for k, view in enumerate(views):
+            view[:, _disc(k)] = 0.15 * torch.tensor(NEUTRAL)[:, None] + 0.3 * view[:, _disc(k)]
+    return views, [_shot(view, cfa, level, rng) for view in views], rng
 
 
 def _disc(frame: int) -> Tensor:

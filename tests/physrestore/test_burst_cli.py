@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from noise_models.cfa import Cfa
@@ -49,6 +50,14 @@ def test_files_become_one_picture_beside_the_first(photos: list[Path]) -> None:
     assert "finished before" in stdout_again
     assert "made from other data or settings" in stderr  # two frames are not the same burst
     assert [path.read_bytes() for path in photos] == before
+
+
+def test_an_uncertainty_is_written_beside_the_picture(photos: list[Path]) -> None:
+    assert cli("restore", "--burst", *photos, "--uncertainty")[0] == 0
+    map_ = np.load(photos[0].with_name("IMG_0_restored_uncertainty.npz"))
+    (std,) = (map_[name] for name in map_.files if map_[name].ndim == 3)
+    assert std.shape == (3, SIZE, SIZE)
+    assert (std[:, 8:-8, 8:-8] > 0).all()
 
 
 def test_what_does_not_go_with_a_burst_is_said_before_reading(photos: list[Path]) -> None:
