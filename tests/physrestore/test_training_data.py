@@ -137,7 +137,7 @@ def test_the_curve_is_undone() -> None:
 
 def test_display_values_are_decoded_before_anything_else() -> None:
     grey = torch.full((1, 3, 1, 1), 0.5)
-    light, _ = Unprocessing(exposure=(1.0, 1.0)).draw(grey, generator=gen())
+    light, _ = Unprocessing(exposure=(1.0, 1.0), vivid=0.0).draw(grey, generator=gen())
     assert float(light[0, 1]) == pytest.approx(0.21404, abs=1e-5)  # of green, whose gain is 1
 
 
@@ -149,7 +149,7 @@ def grey_balance_error(light: Tensor, balance: Tensor) -> float:
 
 def test_grey_is_neutral_after_white_balance_on_every_camera() -> None:
     grey = (torch.rand(64, 1, 4, 4, generator=gen()) * 0.8 + 0.1).expand(64, 3, 4, 4)
-    light, balance = Unprocessing(exposure=(0.1, 0.9)).draw(grey, generator=gen(1))
+    light, balance = Unprocessing(exposure=(0.1, 0.9), vivid=0.0).draw(grey, generator=gen(1))
     assert grey_balance_error(light, balance) < 1e-5
     assert grey_balance_error(light, torch.ones_like(balance)) > 0.1  # no balance: not grey
 
@@ -164,7 +164,7 @@ def test_light_is_what_a_sensor_can_hold() -> None:
 
 
 def test_ranges_are_kept_and_used_whole() -> None:
-    ranges = Unprocessing(red_gain=(1.5, 1.6), blue_gain=(2.0, 2.2), exposure=(0.2, 0.4))
+    ranges = Unprocessing(red_gain=(1.5, 1.6), blue_gain=(2.0, 2.2), exposure=(0.2, 0.4), vivid=0.0)
     light, balance = ranges.draw(torch.ones(500, 3, 1, 1), generator=gen())
     exposure = light[:, 1, 0, 0]  # green of a white picture: the exposure itself
     for values, (low, high) in (
@@ -182,7 +182,29 @@ def test_ranges_are_kept_and_used_whole() -> None:
 def test_cameras_see_colours_differently() -> None:
     red = torch.zeros(2, 3, 1, 1)
     red[:, 0] = 1.0
-    light, balance = Unprocessing(exposure=(0.5, 0.5)).draw(red, generator=gen())
+    light, balance = Unprocessing(exposure=(0.5, 0.5), vivid=0.0).draw(red, generator=gen())
     seen = (light * balance[..., None, None])[:, :, 0, 0]
     assert float((seen[0] - seen[1]).abs().max()) > 1e-3
     assert bool((seen[:, 0] > 2 * seen[:, 2]).all())  # and still see red as red
+
+
+def least_colours(vivid: float) -> tuple[Tensor, Tensor]:
+    """Of 400 pale pictures, white-balanced: the least colour over the largest, of the least pixel and of the mean."""
+    display = 0.3 + 0.4 * torch.rand(400, 3, 4, 4, generator=gen())
+    light, balance = Unprocessing(exposure=(0.5, 0.5), vivid=vivid).draw(display, generator=gen(1))
+    balanced = light * balance[..., None, None]
+    pixel, mean = (planes / planes.amax(1, keepdim=True) for planes in (balanced, balanced.mean((2, 3), keepdim=True)))
+    return pixel.amin((1, 2, 3)), mean.amin((1, 2, 3))
+
+
+def test_some_pictures_have_colours_that_photographs_hardly_have() -> None:
+    pixel, mean = least_colours(0.25)
+    # A quarter has each colour dimmed, by factors log-uniform down to 0.02; another has pixels moved from their grey.
+    assert 0.08 < float((mean < 0.2).float().mean()) < 0.25
+    assert 0.08 < float(((pixel < 0.02) & (mean > 0.3)).float().mean()) < 0.25
+    assert float(pixel.median()) > 0.3  # the others are as they were
+
+
+def test_without_them_pale_pictures_stay_pale() -> None:
+    pixel, _ = least_colours(0.0)
+    assert float(pixel.min()) > 0.2
