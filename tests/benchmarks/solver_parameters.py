@@ -3,10 +3,13 @@
 Kodak24 crops in linear light, red and blue dimmed as before white balance, Poisson-Gaussian noise of a known law at
 five exposures, three operators, the weight-free transform prior. The oracle knows the truth and picks the best strength
 of the same dial (and of one finer and wider) for every picture.
+
+--crop N: other crops than 96x96; --only WORD: one operator, without the table of costs.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,22 +51,27 @@ class Case:
     period: tuple[int, int]
 
 
-def run() -> None:
+def run(arguments: list[str] | None = None) -> None:
     """Print both tables."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks solver_parameters")
+    parser.add_argument("--crop", type=int, default=CROP)
+    parser.add_argument("--only", choices=[case.name for case in cases()], default="")
+    options = parser.parse_args(arguments or [])
     torch.set_num_threads(1)
-    overhead()
-    against_oracle(PICTURES)
+    if not options.only:
+        overhead()
+    against_oracle(PICTURES, crop=options.crop, only=options.only)
 
 
-def against_oracle(pictures: tuple[str, ...]) -> None:
+def against_oracle(pictures: tuple[str, ...], *, crop: int = CROP, only: str = "") -> None:
     """PSNR [dB] of start, calibrated strength, chosen strength, and oracles; means over the pictures."""
     folder = data_folder() / "sets" / "kodak24"
     if not folder.exists():
         print(f"parameters: no pictures at {folder.name} (set PHYSRESTORE_TEST_DATA)")
         return
-    truths = [_linear(np.asarray(Image.open(folder / f"{name}.png").convert("RGB"))) for name in pictures]
+    truths = [_linear(np.asarray(Image.open(folder / f"{name}.png").convert("RGB")), crop) for name in pictures]
     print(" " * 18 + "  start  strength 1  chosen  oracle (same dial)  oracle (grid)  largest loss")
-    for case in cases():
+    for case in (one for one in cases() if only in one.name):
         for full, read_noise in EXPOSURES:
             rows = torch.tensor([_row(case, t, full, read_noise, seed=k) for k, t in enumerate(truths)])
             values = [*rows.mean(0).tolist(), float((rows[:, 4] - rows[:, 2]).max())]
@@ -140,8 +148,8 @@ def _law(full: float, read_noise: float) -> Callable[[Tensor], Tensor]:
     return lambda mean: mean.clamp(min=0.0) / full + (read_noise / full) ** 2
 
 
-def _linear(picture: np.ndarray) -> Tensor:
-    """Crop in linear camera colours, (1, 3, CROP, CROP)."""
-    crop = torch.from_numpy(picture[OFFSET : OFFSET + CROP, OFFSET : OFFSET + CROP].astype(np.float32) / 255)
-    linear = torch.where(crop <= 0.04045, crop / 12.92, ((crop + 0.055) / 1.055) ** 2.4)
+def _linear(picture: np.ndarray, side: int) -> Tensor:
+    """Crop in linear camera colours, (1, 3, side, side)."""
+    code = torch.from_numpy(picture[OFFSET : OFFSET + side, OFFSET : OFFSET + side].astype(np.float32) / 255)
+    linear = torch.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
     return (linear * linear.new_tensor(CAMERA_WHITE)).permute(2, 0, 1)[None]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from noise_models.cfa import BAYER_PHASES, XTRANS_ROWS, Cfa
+from physrestore import weights
 from physrestore.networks.colour_net import ColourNet, ColourNetConfig
 from physrestore.networks.mosaic_net import LARGEST_CORRECTION, MosaicNet, MosaicNetConfig, bounded
 from physrestore.networks.unet import UNet
@@ -225,3 +226,48 @@ def test_the_trunk_wants_multiples_and_adds_its_skips() -> None:
     assert whole.shape == (1, 1, 4, 6)
     assert float((whole - without).abs().max()) > 1e-3  # the coarse way counts
     assert float(without.abs().max()) > 1e-3  # and so does the skip
+
+
+# --- what the shipped networks learned
+
+HUES = {
+    "yellow": (1, 1, 0),
+    "red": (1, 0, 0),
+    "green": (0, 1, 0),
+    "blue": (0, 0, 1),
+    "cyan": (0, 1, 1),
+    "pink": (1, 0, 1),
+}
+
+
+def bias_of_a_hue(network: MosaicNet, hue: tuple[int, ...]) -> float:
+    """Largest mean error of a colour at sites that did not measure it, on a flat patch; white is 1."""
+    side, std, dark = 64, 0.005, 0.05
+    clean = (0.9 * torch.tensor(hue).clamp(min=dark)).sqrt().reshape(1, 3, 1, 1)
+    colours = one_hot(Cfa.parse("RGGB"), side, side)
+    noise = std * torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        made = network((clean * colours).sum(1, keepdim=True) + noise, torch.full_like(noise, std), colours)
+    missing = (1 - colours)[..., 16:-16, 16:-16]
+    errors = ((made - clean)[..., 16:-16, 16:-16] * missing).sum((0, 2, 3)) / missing.sum((0, 2, 3))
+    return float(errors.abs().max())
+
+
+@pytest.mark.parametrize("name", ["mosaic-small", "mosaic-large"])
+@pytest.mark.parametrize("hue", HUES)
+def test_missing_colours_are_not_guessed_from_the_others(name: str, hue: str) -> None:
+    """A network that saw few saturated colours took cyan for grey: its red was wrong by 0.06 to 0.2."""
+    network = weights.load(name).network
+    assert isinstance(network, MosaicNet)
+    assert bias_of_a_hue(network, HUES[hue]) < 0.01
+
+
+def test_a_network_that_guesses_grey_would_be_seen() -> None:
+    network = MosaicNet(MosaicNetConfig(channels=(4, 6))).eval()
+    honest = network.forward
+
+    def grey(*parts: Tensor) -> Tensor:
+        return honest(*parts).mean(1, keepdim=True).expand(-1, 3, -1, -1)
+
+    network.forward = grey  # type: ignore[method-assign]
+    assert all(bias_of_a_hue(network, hue) > 0.1 for hue in HUES.values())
