@@ -22,6 +22,7 @@ from physrestore.pipeline import Method, restore
 from physrestore.quality import residual_chi2, residual_correlation, smooth_areas
 from tests.shared_data import data_folder
 
+METHODS = ("classic", "fast", "selfsup")
 PHOTOS = ("canon_30d_iso100.CR2", "canon_30d_iso640.CR2")
 
 
@@ -29,7 +30,8 @@ def run(arguments: list[str]) -> None:
     """Print one row per photo and method."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks residuals")
     parser.add_argument("--seconds", type=float, default=60.0)
-    budget = parser.parse_args(arguments).seconds
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    options = parser.parse_args(arguments)
     folder = data_folder() / "raw"
     if not folder.exists():
         print(f"residuals: no photos at {folder.name} (set PHYSRESTORE_TEST_DATA)")
@@ -38,9 +40,9 @@ def run(arguments: list[str]) -> None:
         frame = read_raw(folder / photo)
         noise = choose_noise(frame).noise
         affine = noise.affine(frame.cfa, frame.black_level, frame.white_level)
-        for method in (Method.CLASSIC, Method.FAST, Method.SELFSUP):
-            options = Options(budget_seconds=budget) if method is Method.SELFSUP else Options()
-            result = restore(frame, noise, method=method, options=options)
+        for method in map(Method, options.methods):
+            asked = Options(budget_seconds=options.seconds) if method is Method.SELFSUP else Options()
+            result = restore(frame, noise, method=method, options=asked)
             source, clean = (_planes(frame, mosaic) for mosaic in (frame.mosaic, result.mosaic))
             variance = float(affine.a.mean()) * clean.clamp(min=0) + float(affine.b.mean())
             smooth = smooth_areas(clean, variance.sqrt())

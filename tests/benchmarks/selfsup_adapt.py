@@ -56,6 +56,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--scenes", nargs="*", default=["text", "stars", "weave", "brick"])
     parser.add_argument("--unseen", type=float, default=AdaptSettings().unseen)
     options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
     network = weights.load(options.network).network
     settings = replace(AdaptSettings(), steps=options.steps, learning_rate=options.rate, crop=72, unseen=options.unseen)
     print(
