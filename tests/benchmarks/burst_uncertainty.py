@@ -39,6 +39,7 @@ def run(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks burst_uncertainty")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--judge", action="store_true", help="do not fit")
+    parser.add_argument("--arrays", nargs="+", choices=ARRAYS, default=list(ARRAYS), help="to judge on")
     options = parser.parse_args(arguments)
     sets = data_folder() / "sets"
     if not (sets / "kodak24").exists():
@@ -48,7 +49,7 @@ def run(arguments: list[str]) -> None:
     if not options.judge:
         files = sorted((sets / "cbsd432_train").iterdir())
         _fit(files[:: len(files) // (FIT_PICTURES // 4 if options.quick else FIT_PICTURES)])
-    for name in ARRAYS:
+    for name in options.arrays:
         for case in CASES:
             for level in LEVELS:
                 files = [sets / "kodak24" / f"{picture}.png" for picture in PICTURES]
