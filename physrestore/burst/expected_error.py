@@ -22,8 +22,8 @@ FEATURES = (
     "detail within noise between sites",
     "colour detail between sites",
 )
-# Fitted to bursts of four pictures of CBSD432, so that intervals of 90 % hold 90 % of the errors; on Kodak24 they hold 83 to
-# 92 % (`python -m tests.benchmarks burst_uncertainty` fits and judges).
+# Fitted to bursts of four pictures of CBSD432, so that intervals of 90 % hold 90 % of the errors; on Kodak24 they hold
+# 83 to 92 % (`python -m tests.benchmarks burst_uncertainty` fits and judges).
 WEIGHTS = (0.186, 0.797, 0.016, 1.086, 2.155)
 
 
