@@ -16,6 +16,7 @@ from torch import Tensor
 
 from physrestore.cli.prior_names import BUILT_IN, named_prior
 from physrestore.errors import MissingPackage
+from physrestore.pictures import srgb_to_linear
 from physrestore.quality import psnr
 from tests.shared_data import data_folder
 
@@ -66,5 +67,4 @@ def _row(name: str, truths: list[Tensor], denoise: Denoise) -> None:
 def _picture(picture: np.ndarray) -> Tensor:
     top, left = ((size - CROP) // 2 for size in picture.shape[:2])
     code = torch.from_numpy(picture[top : top + CROP, left : left + CROP].astype(np.float32) / 255).permute(2, 0, 1)
-    light = torch.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
-    return light.sqrt()[None]
+    return srgb_to_linear(code).sqrt()[None]
